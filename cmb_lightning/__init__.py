@@ -1,0 +1,1 @@
+"""Learn to take the CMB out of the microwave sky."""
