@@ -1,0 +1,64 @@
+"""Parts of the sky on which maps are scored."""
+
+import ducc0
+import numpy as np
+
+
+def galactic_mask(nside: int, cut_degrees: float) -> np.ndarray:
+    """The pixels away from the Galactic plane.
+
+    Args:
+        nside: HEALPix resolution.
+        cut_degrees: Latitude |b| [degrees] that a pixel's centre must exceed; 0 keeps the whole sky but the equator.
+
+    Returns:
+        True where |b| > cut, bool, shape (npix,), NESTED.
+
+    Raises:
+        ValueError: If the cut is outside 0 to 90 degrees.
+    """
+    if not 0 <= cut_degrees < 90:
+        raise ValueError(f"cut_degrees is {cut_degrees}: a cut in Galactic latitude lies between 0 and 90 degrees.")
+    colatitude = ducc0.healpix.Healpix_Base(nside, "NEST").pix2ang(np.arange(12 * nside**2))[:, 0]
+    return np.abs(np.pi / 2 - colatitude) > np.radians(cut_degrees)
+
+
+def sky_regions(nside: int, cuts: tuple[float, ...] = (20.0,)) -> dict[str, np.ndarray]:
+    """The regions of the tables: the full sky, then the sky above each cut in Galactic latitude.
+
+    Returns:
+        Region name (`full`, `b20`, ...) to mask, bool, shape (npix,), NESTED.
+    """
+    regions = {"full": np.ones(12 * nside**2, dtype=bool)}
+    return regions | {f"b{cut:g}": galactic_mask(nside, cut) for cut in cuts}
+
+
+def brightness_regions(foreground: np.ndarray, quantiles: tuple[float, ...] = (0.5, 0.8)) -> dict[str, np.ndarray]:
+    """The sky cut into zones of rising foreground brightness.
+
+    Args:
+        foreground: A map of the foregrounds' amplitude, shape (npix,); not finite where there are no data.
+        quantiles: Rising fractions of the sky at which one zone ends and the next, brighter one begins.
+
+    Returns:
+        Zone name (`faintest50%`, `50-80%`, `brightest20%`) to mask, bool, shape (npix,), ordered as `foreground` is.
+
+    Raises:
+        ValueError: If the quantiles do not rise between 0 and 1.
+    """
+    edges = (0.0, *quantiles, 1.0)
+    if any(high <= low for low, high in zip(edges, edges[1:], strict=False)):
+        raise ValueError(f"quantiles are {quantiles}: they must rise strictly between 0 and 1.")
+    good = np.isfinite(foreground)
+    rank = np.full(foreground.shape, np.nan)
+    rank[good] = np.argsort(np.argsort(np.abs(foreground[good]), kind="stable")) / good.sum()
+    zones = {}
+    for low, high in zip(edges, edges[1:], strict=False):
+        if low == 0:
+            name = f"faintest{100 * high:g}%"
+        elif high == 1:
+            name = f"brightest{100 * (1 - low):g}%"
+        else:
+            name = f"{100 * low:g}-{100 * high:g}%"
+        zones[name] = (rank >= low) & (rank < high)
+    return zones
