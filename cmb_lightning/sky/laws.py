@@ -196,7 +196,7 @@ class LogNormal(Law):
 
     def shift(self, frequency: float, reference: float, index: float) -> float:
         """Return the factor on `ratio` when ln(peak) rises by `index`; see `Law.shift`."""
-        if self.columns():
-            raise ConfigError("index_scatter: a log-normal law whose peak or width is a column cannot scatter; set it to 0")
-        peak, width = (p({}) for p in self.parameters.values())
-        return float(np.exp(index * np.log(frequency / reference) / width**2))
+        width = self.parameters["width"]
+        if width.column is not None:
+            raise ConfigError("index_scatter: a log-normal law whose width is a column cannot scatter; set it to 0")
+        return float(np.exp(index * np.log(frequency / reference) / width.offset**2))

@@ -35,7 +35,7 @@ def parse(value: str | Quantity, to: str, key: str) -> Quantity:
 
     Args:
         value: text such as `30 arcmin`, or a Quantity.
-        to: unit wanted, such as `arcmin`.
+        to: unit wanted, such as `arcmin`; empty for a number, which may be given in percent.
         key: name of the configuration key, for the error.
 
     Raises:
@@ -43,7 +43,7 @@ def parse(value: str | Quantity, to: str, key: str) -> Quantity:
     """
     import pysm3.units as u
 
-    wanted = unit(to, key)
+    wanted = unit(to, key) if to else u.dimensionless_unscaled
     try:
         return u.Quantity(value).to(wanted)
     except (ValueError, TypeError) as error:

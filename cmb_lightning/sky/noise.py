@@ -1,0 +1,65 @@
+"""Noise of the instrument."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..errors import ConfigError
+from ..results.fits import read_map
+from .instrument import Channel
+from .rng import Draws
+
+
+def white_noise(
+    channels: Sequence[Channel], nside: int, draws: Draws, sigma_maps: dict[str, np.ndarray]
+) -> np.ndarray:
+    """Draw white noise, each channel from its own stream.
+
+    Args:
+        channels: rows of the result.
+        nside: of the maps.
+        draws: streams of the simulation.
+        sigma_maps: standard deviation [uK_CMB], (npix,) NESTED, by name of the channels that have one.
+
+    Returns:
+        (channel, npix), NESTED, uK_CMB, float32, without monopole in I.
+    """
+    noise = np.empty((len(channels), 12 * nside**2), dtype=np.float32)
+    for row, channel in zip(noise, channels, strict=True):
+        draws(f"noise/{channel.name}").standard_normal(out=row, dtype=np.float32)
+        row *= sigma_maps.get(channel.name, np.float32(channel.noise))
+        if channel.field == "I":
+            row -= row.mean(dtype=np.float64)
+    return noise
+
+
+def read_sigma(channel: Channel, nside: int) -> np.ndarray:
+    """Read the noise's standard deviation per pixel from the channel's variance map.
+
+    Args:
+        channel: with a `variance_map`, a FITS map in units of a temperature squared, of at least the nside wanted.
+        nside: wanted; finer pixels are averaged, their noise with them.
+
+    Returns:
+        (npix,), NESTED, uK_CMB, float32.
+    """
+    import pysm3.units as u
+
+    path, _, column = channel.variance_map.partition(".fits:")
+    path = f"{path}.fits" if column else path
+    variance = read_map(path, column or None).nested()
+    if variance.bad.any() or variance.values.min() < 0:
+        raise ConfigError(f"{path}: the variance has pixels without data or below 0; fill them for {channel.name}")
+    if variance.nside < nside:
+        raise ConfigError(f"{path}: nside {variance.nside} is below the {nside} of the maps; give a finer variance map")
+    try:
+        to_uK_CMB = (1 * u.Unit(variance.unit)).to_value(
+            u.uK_CMB**2, equivalencies=u.cmb_equivalencies(channel.frequency * u.GHz)
+        )
+    except u.UnitConversionError as error:
+        raise ConfigError(f"{path}: {variance.unit!r} is no variance; state uK_CMB2 in TUNIT") from error
+    children = (variance.nside // nside) ** 2
+    mean = variance.values.reshape(-1, children).mean(axis=1, dtype=np.float64) / children
+    return np.sqrt(mean * to_uK_CMB).astype(np.float32)

@@ -1,0 +1,218 @@
+"""From an instrument and a description of the sky to simulated observations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import ConfigError
+from .beams import gaussian_beam
+from .foregrounds import Foreground, synthesise
+from .instrument import Channel, Instrument
+from .noise import read_sigma, white_noise
+from .rng import Draws
+from .spectra import CambSpectrum, Spectrum
+from .transforms import almxfl, check_lmax, check_nside, draw_unit_alm, ring_to_nest
+
+GENERATOR_VERSION = 1
+"""Raise it when the same recipe gives other maps than before: it is part of every recipe."""
+
+
+@dataclass
+class Sky:
+    """What is simulated.
+
+    Args:
+        cmb: spectrum of the CMB.
+        foregrounds: added up; empty for none.
+        gain_errors: multiplies the instrument's own scatter of the calibration (its `gain_error`); 0 for none.
+        noise: whether the instrument adds noise.
+    """
+
+    cmb: Spectrum = field(default_factory=CambSpectrum)
+    foregrounds: list[Foreground] = field(default_factory=list)
+    gain_errors: float = 0.0
+    noise: bool = True
+
+    def __post_init__(self) -> None:
+        names = [foreground.name for foreground in self.foregrounds]
+        if len(set(names)) != len(names):
+            raise ConfigError(f"foregrounds: {', '.join(names)}; give each a `name` of its own")
+        if not self.gain_errors >= 0:
+            raise ConfigError(f"gain_errors: {self.gain_errors} is negative; give 0 or more")
+
+
+class Simulator:
+    """Makes simulations of one instrument and sky; small when pickled, as every process makes its own fixed maps.
+
+    The observation of a channel is (1 + gain) (cmb + foregrounds) + noise.
+    """
+
+    def __init__(
+        self,
+        instrument: Instrument,
+        nside: int,
+        lmax: int | None,
+        target_fwhm: float | None,
+        sky: Sky,
+        seed: int,
+        templates: Path | None = None,
+    ) -> None:
+        """Check everything that the simulations need, without making any.
+
+        Args:
+            instrument: its channels are the rows of all maps.
+            nside: of the maps, that of the instrument.
+            lmax: last degree of signal; None for 2 nside.
+            target_fwhm: beam of the target [arcmin]; None for the smallest of the instrument.
+            sky: what is simulated.
+            seed: of all random numbers, not negative.
+            templates: folder of the foregrounds' files, where they name none.
+        """
+        self.nside = check_nside(nside)
+        if instrument.nside != nside:
+            raise ConfigError(f"nside: {nside} differs from the {instrument.nside} that instrument {instrument.name} is for")
+        if seed < 0:
+            raise ConfigError(f"seed: {seed} is negative; give 0 or more")
+        self.lmax = check_lmax(2 * nside if lmax is None else lmax, nside)
+        self.instrument = instrument
+        self.channels: tuple[Channel, ...] = instrument.channels
+        self.target_fwhm = min(c.fwhm for c in self.channels) if target_fwhm is None else float(target_fwhm)
+        self.targets = _targets(instrument.fields, self.target_fwhm)
+        self.sky = sky
+        self.seed = int(seed)
+        self.foregrounds = [foreground.at(templates) for foreground in sky.foregrounds]
+        for foreground in self.foregrounds:
+            foreground.check(self.channels, nside)
+        self._beams = _windows(self.channels, self.lmax)
+        self._target_beams = _windows(self.targets, self.lmax)
+        self._theory: np.ndarray | None = None
+        self._sigma: dict[str, np.ndarray] | None = None
+        self._fixed: np.ndarray | None = None
+
+    def __getstate__(self) -> dict:
+        """Leave the maps behind; the theory spectrum, slow to make and small, comes along."""
+        return self.__dict__ | {"_sigma": None, "_fixed": None}
+
+    @property
+    def theory(self) -> np.ndarray:
+        """C_l of the CMB [uK_CMB^2], (4, lmax + 1) in the order TT, EE, BB, TE, without any beam."""
+        if self._theory is None:
+            self._theory = self.sky.cmb.cl(self.lmax)
+        return self._theory
+
+    def simulate(self, split: str, index: int) -> dict[str, np.ndarray]:
+        """Make one simulation.
+
+        Args:
+            split: name of the split; case does not matter.
+            index: number of the simulation.
+
+        Returns:
+            float32, NESTED, uK_CMB: `cmb`, `foregrounds` and `noise`, each (channel, npix), the first two at the
+            channel's beam; `target`, the CMB at the common beam, (field, npix); and `gain`, (channel,), relative.
+            No map of I has a monopole.
+        """
+        draws = Draws(self.seed, split, index)
+        cmb, target = self._cmb(draws)
+        foregrounds = self._foregrounds(draws)
+        noise = np.zeros_like(cmb)
+        if self.sky.noise:
+            if self._sigma is None:
+                self._sigma = {c.name: read_sigma(c, self.nside) for c in self.channels if c.variance_map}
+            noise = white_noise(self.channels, self.nside, draws, self._sigma)
+        return {
+            "cmb": cmb,
+            "foregrounds": foregrounds,
+            "noise": noise,
+            "target": target,
+            "gain": self._gain(draws),
+        }
+
+    def recipe(self, split: str) -> dict:
+        """Describe all that the maps of a split depend on, in plain values."""
+        return {
+            "generator": GENERATOR_VERSION,
+            "seed": self.seed,
+            "split": split.lower(),
+            "nside": self.nside,
+            "lmax": self.lmax,
+            "ordering": "NESTED",
+            "unit": "uK_CMB",
+            "target_fwhm_arcmin": self.target_fwhm,
+            "channels": [_describe(channel) for channel in self.channels],
+            "cmb": self.sky.cmb.recipe(),
+            "foregrounds": [foreground.recipe() for foreground in self.foregrounds],
+            "gain_errors": self.sky.gain_errors,
+            "noise": self.sky.noise,
+        }
+
+    def _cmb(self, draws: Draws) -> tuple[np.ndarray, np.ndarray]:
+        """Draw the CMB; return it as the channels see it and at the target's beam, from the same coefficients."""
+        polarised = any(channel.spin for channel in self.channels)
+        teb = _draw_teb(self.theory, draws, self.lmax, polarised)
+        every = (*self.channels, *self.targets)
+        alm = np.stack([teb["IQU".index(channel.field)] for channel in every]).astype(np.complex64)
+        alm = almxfl(alm, np.concatenate([self._beams, self._target_beams]))
+        maps = self._maps(every, alm)
+        return maps[: len(self.channels)], maps[len(self.channels) :]
+
+    def _foregrounds(self, draws: Draws) -> np.ndarray:
+        if self._fixed is None:
+            self._fixed = self._sum([foreground for foreground in self.foregrounds if foreground.fixed], draws)
+        varied = [foreground for foreground in self.foregrounds if not foreground.fixed]
+        return self._fixed + self._sum(varied, draws) if varied else self._fixed.copy()
+
+    def _sum(self, foregrounds: Sequence[Foreground], draws: Draws) -> np.ndarray:
+        """Return the sum of foregrounds as the channels see it, (channel, npix) NESTED."""
+        if not foregrounds:
+            return np.zeros((len(self.channels), 12 * self.nside**2), dtype=np.float32)
+        alm = sum(f.alm(self.channels, self.nside, self.lmax, draws) for f in foregrounds)
+        return self._maps(self.channels, almxfl(alm, self._beams))
+
+    def _maps(self, channels: Sequence[Channel], alm: np.ndarray) -> np.ndarray:
+        """Return maps (channel, npix), NESTED, float32, of beamed coefficients (channel, nalm), which are changed."""
+        alm[[channel.field == "I" for channel in channels], 0] = 0
+        return ring_to_nest(synthesise(channels, alm, self.nside, self.lmax)).astype(np.float32, copy=False)
+
+    def _gain(self, draws: Draws) -> np.ndarray:
+        """Draw the relative error of each channel's calibration; fields of a band share it."""
+        drawn = {c.band: draws(f"gain/{c.band}").standard_normal() for c in self.channels}
+        scatter = self.sky.gain_errors
+        return np.array([scatter * c.gain_error * drawn[c.band] for c in self.channels], dtype=np.float32)
+
+
+def _targets(fields: Sequence[str], fwhm: float) -> tuple[Channel, ...]:
+    """Channels that see the target: the CMB at one beam, without noise."""
+    return tuple(Channel("target", field, 0.0, fwhm, 0.0, (), ()) for field in fields)
+
+
+def _windows(channels: Sequence[Channel], lmax: int) -> np.ndarray:
+    """Beam windows (channel, lmax + 1)."""
+    return np.stack([gaussian_beam(channel.fwhm, lmax, channel.spin) for channel in channels])
+
+
+def _draw_teb(cl: np.ndarray, draws: Draws, lmax: int, polarised: bool) -> list[np.ndarray]:
+    """Draw correlated T, E and B, each (nalm,) complex128; only T where nothing is polarised, and then the same T."""
+    tt, ee, bb, te = cl
+    unit_t = draw_unit_alm(draws("cmb/T"), lmax)
+    if not polarised:
+        return [almxfl(unit_t, np.sqrt(tt))]
+    slope = np.divide(te, np.sqrt(tt), out=np.zeros_like(te), where=tt > 0)
+    unit_e = draw_unit_alm(draws("cmb/E"), lmax)
+    e = almxfl(unit_t, slope) + almxfl(unit_e, np.sqrt(np.maximum(ee - slope**2, 0)))
+    return [almxfl(unit_t, np.sqrt(tt)), e, almxfl(draw_unit_alm(draws("cmb/B"), lmax), np.sqrt(bb))]
+
+
+def _describe(channel: Channel) -> dict:
+    """Plain values of a channel; its variance map by content, not by name."""
+    from ..data.recipe import file_digest
+
+    described = dict(vars(channel))
+    if channel.variance_map:
+        path, _, column = channel.variance_map.partition(".fits:")
+        described["variance_map"] = [file_digest(Path(f"{path}.fits" if column else path)), column]
+    return described

@@ -1,0 +1,264 @@
+"""Foregrounds from maps in FITS files, each with a spectral law."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from ..data.recipe import file_digest
+from ..errors import ConfigError
+from ..results.fits import read_map
+from . import units
+from .foregrounds import Foreground, analyse
+from .instrument import Channel
+from .laws import Law
+from .rng import Draws
+from .transforms import analysis, analysis_qu, random_rotation, rotate_alm, synthesis, synthesis_qu
+
+
+@dataclass
+class TemplateComponent:
+    """One kind of emission.
+
+    Args:
+        name: such as `dust`; names its random streams.
+        file: FITS file, relative to the folder of the templates. Columns I, and for polarisation Q and U, or their
+            usual long names such as I_STOKES; unit and ordering from the header.
+        law: spectral law; may name further columns of the file.
+        reference: frequency of the map, such as `353 GHz`.
+        amplitude_scatter: standard deviation of the logarithm of the amplitude, over simulations.
+        index_scatter: standard deviation of the spectral index (log-normal law: of ln(peak)), over simulations.
+        unit: unit of the map, for a file that does not state it.
+        ordering: RING or NESTED, for a file that does not state it.
+    """
+
+    name: str
+    file: str
+    law: Law
+    reference: str
+    amplitude_scatter: float = 0.0
+    index_scatter: float = 0.0
+    unit: str | None = None
+    ordering: str | None = None
+
+    def __post_init__(self) -> None:
+        self.frequency = float(units.parse(self.reference, "GHz", f"reference of {self.name}").value)
+        if not self.frequency > 0:
+            raise ConfigError(f"reference of {self.name}: {self.reference} must be above 0 GHz")
+        for key in ("amplitude_scatter", "index_scatter"):
+            if not getattr(self, key) >= 0:
+                raise ConfigError(f"{key} of {self.name}: {getattr(self, key)} is negative; give 0 or more")
+        if self.index_scatter:
+            self.law.shift(self.frequency, self.frequency, 0.0)  # refuses a law that cannot
+
+
+class Templates(Foreground):
+    """Galactic emission from FITS maps and spectral laws.
+
+    Maps of a larger nside are lowered in harmonic space. Varied amplitudes and indices cost no transform: coefficients
+    are kept per component and band, and a change of index by the same amount everywhere is a factor per band.
+    """
+
+    def __init__(
+        self,
+        components: list[TemplateComponent],
+        folder: str | None = None,
+        orientation: Literal["random"] | list[float] | None = None,
+        name: str = "templates",
+    ) -> None:
+        """Describe the templates.
+
+        Args:
+            components: at least one, each with a name of its own.
+            folder: of the files; None for the folder given to the data as a whole.
+            orientation: `random` for a different turn of the whole sky in every simulation, or three angles [deg]
+                (turn about z, then about y, then about z again); None leaves it as it is.
+            name: names the random streams.
+        """
+        names = [component.name for component in components]
+        if not names or len(set(names)) != len(names):
+            raise ConfigError(f"components: {', '.join(names) or 'none'}; give at least one, each with its own name")
+        if isinstance(orientation, list) and len(orientation) != 3:
+            raise ConfigError(f"orientation: {orientation} must be 'random' or three angles in degrees")
+        self.components = list(components)
+        self.folder = folder
+        self.orientation = orientation
+        self.name = name
+        self._factors: dict[str, float] = {}  # uK_RJ per unit of each file, resolved by check()
+        self._digests: dict[str, str] = {}
+        self._kept: tuple[tuple, np.ndarray] | None = None
+
+    def __getstate__(self) -> dict:
+        """Leave the coefficients behind: every process makes its own."""
+        return self.__dict__ | {"_kept": None}
+
+    @property
+    def fixed(self) -> bool:
+        """Whether it is the same in every simulation."""
+        scatters = any(c.amplitude_scatter or c.index_scatter for c in self.components)
+        return not scatters and self.orientation != "random"
+
+    def at(self, folder: Path | None) -> Templates:
+        """Return these templates in a folder, unless they say where they are."""
+        if self.folder is not None or folder is None:
+            return self
+        other = copy(self)
+        other.folder, other._factors, other._digests, other._kept = str(folder), {}, {}, None
+        return other
+
+    def check(self, channels: Sequence[Channel], nside: int) -> None:
+        """Read every map that is needed once; see `Foreground.check`."""
+        polarised = any(channel.spin for channel in channels)
+        for component in self.components:
+            self._read(component, nside, polarised)
+
+    def alm(self, channels: Sequence[Channel], nside: int, lmax: int, draws: Draws) -> np.ndarray:
+        """See `Foreground.alm`."""
+        key = (tuple(channels), nside, lmax)
+        if self._kept is None or self._kept[0] != key:
+            alms = [analyse(channels, self.emission(c, channels, nside), lmax) for c in self.components]
+            self._kept = key, np.stack(alms).astype(np.complex64)
+        factors = np.array([self._factors_drawn(component, channels, draws) for component in self.components])
+        alm = np.einsum("kc,kca->ca", factors.astype(np.float32), self._kept[1])
+        return alm if self.orientation is None else rotate_alm(alm, lmax, self.rotation(draws))
+
+    def rotation(self, draws: Draws) -> np.ndarray:
+        """Return the matrix (3, 3) by which the sky is turned in one simulation."""
+        if self.orientation == "random":
+            return random_rotation(draws(f"{self.name}/orientation"))
+        return _rotation(*(self.orientation or (0.0, 0.0, 0.0)))
+
+    def emission(self, component: TemplateComponent, channels: Sequence[Channel], nside: int) -> np.ndarray:
+        """Return one component's maps without variation, (channel, npix), RING, unsmoothed, uK_CMB."""
+        polarised = any(channel.spin for channel in channels)
+        maps = self._read(component, nside, polarised)
+        spectra = {}
+        for channel in channels:
+            if (samples := (channel.frequencies, channel.weights)) not in spectra:
+                spectra[samples] = sum(
+                    weight * component.law.ratio(frequency, component.frequency, maps)
+                    for frequency, weight in zip(*samples, strict=True)
+                )
+        zero = np.zeros(12 * nside**2)
+        signal = [maps.get(channel.field, zero) * spectra[channel.frequencies, channel.weights] for channel in channels]
+        return np.stack(signal)
+
+    def recipe(self) -> dict:
+        """See `Foreground.recipe`."""
+        return {
+            "class": type(self).__name__,
+            "name": self.name,
+            "orientation": self.orientation,
+            "components": [
+                {
+                    "name": component.name,
+                    "sha256": self._digest(component),
+                    "law": component.law.recipe(),
+                    "reference_GHz": component.frequency,
+                    "amplitude_scatter": component.amplitude_scatter,
+                    "index_scatter": component.index_scatter,
+                    "unit": component.unit,
+                    "ordering": component.ordering,
+                }
+                for component in self.components
+            ],
+        }
+
+    def _path(self, component: TemplateComponent) -> Path:
+        path = Path(component.file)
+        if not path.is_absolute() and self.folder is None:
+            raise ConfigError(f"folder: state the folder of the template {component.file}")
+        return Path(self.folder or ".") / path
+
+    def _digest(self, component: TemplateComponent) -> str:
+        path = self._path(component)
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: there is no such template; check its folder and file name")
+        if component.file not in self._digests:
+            self._digests[component.file] = file_digest(path)
+        return self._digests[component.file]
+
+    def _factors_drawn(self, component: TemplateComponent, channels: Sequence[Channel], draws: Draws) -> list[float]:
+        """Draw the amplitude and the index; return what the emission of each channel is multiplied by."""
+        normal = draws(f"{self.name}/{component.name}").standard_normal(2)
+        amplitude = float(np.exp(component.amplitude_scatter * normal[0]))
+        if not component.index_scatter:
+            return [amplitude] * len(channels)
+        shift = component.index_scatter * normal[1]
+        return [amplitude * component.law.shift(c.frequency, component.frequency, shift) for c in channels]
+
+    def _read(self, component: TemplateComponent, nside: int, polarised: bool) -> dict[str, np.ndarray]:
+        """Read a file's maps: I (and Q, U where there are any) in uK_RJ, and what the law asks for, RING, at nside."""
+        path = self._path(component)
+        where = f"template {component.name}"
+        arguments = {"ordering": component.ordering}
+        intensity = read_map(path, "I", unit=component.unit, **arguments)
+        maps = {"I": intensity}
+        if polarised and (polarisation := self._polarisation(path, component)):
+            maps["Q"], maps["U"] = polarisation
+        for column, unit in component.law.columns().items():
+            maps[column] = read_map(path, column, unit=None if unit else "1", **arguments)
+        for column, read in maps.items():
+            if read.bad.any():
+                raise ConfigError(
+                    f"{path}: column {read.name} has {read.bad.sum()} pixels without data (NaN or UNSEEN); "
+                    f"fill them, or give another file for {where}"
+                )
+            if read.nside < nside:
+                raise ConfigError(
+                    f"{path}: nside {read.nside} is below the {nside} of the maps; lower nside, or give a finer {where}"
+                )
+        if component.file not in self._factors:
+            self._factors[component.file] = _to_uK_RJ(component, intensity.unit, f"{path}, {intensity.name}")
+        out = {
+            column: read.ordered("RING").values.astype(np.float64) for column, read in maps.items()
+        }
+        for field in {"I", "Q", "U"} & set(out):
+            out[field] *= self._factors[component.file]
+        for column, unit in component.law.columns().items():
+            if unit:
+                out[column] *= units.parse(f"1 {maps[column].unit}", unit, f"{path}, {column}").value
+        return out if intensity.nside == nside else _lowered(out, nside)
+
+    @staticmethod
+    def _polarisation(path: Path, component: TemplateComponent) -> tuple | None:
+        """Read Q and U of a file, in the HEALPix convention; None where it has none: unpolarised emission."""
+        try:
+            q = read_map(path, "Q", unit=component.unit, ordering=component.ordering)
+        except ConfigError as error:
+            if "has no field" in str(error):
+                return None
+            raise
+        return q, read_map(path, "U", unit=component.unit, ordering=component.ordering)
+
+
+def _to_uK_RJ(component: TemplateComponent, unit: str, key: str) -> float:
+    to_cmb = units.to_uK_CMB(component.frequency, unit, key)
+    return to_cmb / units.to_uK_CMB(component.frequency, "uK_RJ")
+
+
+def _lowered(maps: dict[str, np.ndarray], nside: int) -> dict[str, np.ndarray]:
+    """Bring RING maps to a lower nside, through their coefficients up to the 2 nside that it carries exactly."""
+    lmax = 2 * nside
+    out = {name: synthesis(analysis(values, lmax), nside, lmax) for name, values in maps.items() if name not in "QU"}
+    if "Q" in maps:
+        out["Q"], out["U"] = synthesis_qu(*analysis_qu(maps["Q"], maps["U"], lmax), nside, lmax)
+    return out
+
+
+def _rotation(first: float, second: float, third: float) -> np.ndarray:
+    """Matrix of turns about z, y and z again [deg]."""
+
+    def turn(angle: float, axes: tuple[int, int]) -> np.ndarray:
+        matrix, (a, b) = np.eye(3), axes
+        matrix[a, a] = matrix[b, b] = np.cos(np.deg2rad(angle))
+        matrix[b, a] = np.sin(np.deg2rad(angle))
+        matrix[a, b] = -matrix[b, a]
+        return matrix
+
+    return turn(third, (0, 1)) @ turn(second, (2, 0)) @ turn(first, (0, 1))
