@@ -104,7 +104,8 @@ class Instrument:
         for row in (table[names.index(band)] for band in wanted):
             if str(row["fields"]) not in ("I", "IQU"):
                 raise ConfigError(f"{path}: fields of band {row['band']} are {row['fields']!r}; write I or IQU")
-            channels += [_channel(row, field, nside, path) for field in FIELDS if field in fields and field in row["fields"]]
+            measured = [field for field in FIELDS if field in fields and field in str(row["fields"])]
+            channels += [_channel(row, field, nside, path) for field in measured]
         if missing := set(fields) - {channel.field for channel in channels}:
             raise ConfigError(f"fields: no band among {', '.join(wanted)} measures {', '.join(sorted(missing))}")
         return cls(path.stem, tuple(channels), nside)
@@ -134,7 +135,7 @@ def _read_table(name_or_path: str):
         path = Path(name_or_path)
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in TABLES.glob("*.ecsv")))
-        raise FileNotFoundError(f"instrument: no table {name_or_path!r}; give a path to an .ecsv file or one of {known}")
+        raise FileNotFoundError(f"instrument: no table {name_or_path!r}; name an .ecsv file or one of {known}")
     try:
         table = QTable.read(path, format="ascii.ecsv")
     except Exception as error:  # astropy raises many kinds
@@ -175,6 +176,13 @@ def _channel(row, field: str, nside: int, path: Path) -> Channel:
         raise ConfigError(f"{path}: band {band} has negative noise for {field}")
     gain_error = _value(row, "gain_error", "", path) or 0.0
     return Channel(
-        band, field, frequency, fwhm, noise or 0.0, (frequency,), (per_rj,), gain_error,
+        band,
+        field,
+        frequency,
+        fwhm,
+        noise or 0.0,
+        (frequency,),
+        (per_rj,),
+        gain_error,
         str(path.parent / variance) if variance else "",
     )

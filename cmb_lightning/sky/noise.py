@@ -12,9 +12,7 @@ from .instrument import Channel
 from .rng import Draws
 
 
-def white_noise(
-    channels: Sequence[Channel], nside: int, draws: Draws, sigma_maps: dict[str, np.ndarray]
-) -> np.ndarray:
+def white_noise(channels: Sequence[Channel], nside: int, draws: Draws, sigma_maps: dict[str, np.ndarray]) -> np.ndarray:
     """Draw white noise, each channel from its own stream.
 
     Args:

@@ -74,7 +74,7 @@ class Simulator:
         """
         self.nside = check_nside(nside)
         if instrument.nside != nside:
-            raise ConfigError(f"nside: {nside} differs from the {instrument.nside} that instrument {instrument.name} is for")
+            raise ConfigError(f"nside: {nside} is not the {instrument.nside} that instrument {instrument.name} is for")
         if seed < 0:
             raise ConfigError(f"seed: {seed} is negative; give 0 or more")
         self.lmax = check_lmax(2 * nside if lmax is None else lmax, nside)
@@ -90,7 +90,7 @@ class Simulator:
         self._beams = _windows(self.channels, self.lmax)
         self._target_beams = _windows(self.targets, self.lmax)
         self._theory: np.ndarray | None = None
-        self._sigma: dict[str, np.ndarray] | None = None
+        self._sigma: dict[str, np.ndarray] | None = self._read_sigma()
         self._fixed: np.ndarray | None = None
 
     def __getstate__(self) -> dict:
@@ -122,7 +122,7 @@ class Simulator:
         noise = np.zeros_like(cmb)
         if self.sky.noise:
             if self._sigma is None:
-                self._sigma = {c.name: read_sigma(c, self.nside) for c in self.channels if c.variance_map}
+                self._sigma = self._read_sigma()
             noise = white_noise(self.channels, self.nside, draws, self._sigma)
         return {
             "cmb": cmb,
@@ -177,6 +177,9 @@ class Simulator:
         """Return maps (channel, npix), NESTED, float32, of beamed coefficients (channel, nalm), which are changed."""
         alm[[channel.field == "I" for channel in channels], 0] = 0
         return ring_to_nest(synthesise(channels, alm, self.nside, self.lmax)).astype(np.float32, copy=False)
+
+    def _read_sigma(self) -> dict[str, np.ndarray]:
+        return {c.name: read_sigma(c, self.nside) for c in self.channels if c.variance_map}
 
     def _gain(self, draws: Draws) -> np.ndarray:
         """Draw the relative error of each channel's calibration; fields of a band share it."""

@@ -232,5 +232,5 @@ def _read_text(path: Path, names: list[str] | None) -> tuple[dict[str, np.ndarra
         header = comments[-1].split() if comments else []
         names = header if "TT" in header else ["l", "TT"]
     if len(names) != numbers.shape[1] or not {"l", "TT"} <= set(names) or set(names) - {"l", "-", *SPECTRA}:
-        raise ConfigError(f"{path}: {numbers.shape[1]} columns are not {names}; state `columns`, such as [l, TT, EE, BB, TE]")
+        raise ConfigError(f"{path}: {numbers.shape[1]} columns are not {names}; state `columns`, such as [l, TT, EE]")
     return dict(zip(names, numbers.T, strict=True)), unit

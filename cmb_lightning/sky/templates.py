@@ -203,7 +203,7 @@ class Templates(Foreground):
             maps["Q"], maps["U"] = polarisation
         for column, unit in component.law.columns().items():
             maps[column] = read_map(path, column, unit=None if unit else "1", **arguments)
-        for column, read in maps.items():
+        for read in maps.values():
             if read.bad.any():
                 raise ConfigError(
                     f"{path}: column {read.name} has {read.bad.sum()} pixels without data (NaN or UNSEEN); "
@@ -215,9 +215,7 @@ class Templates(Foreground):
                 )
         if component.file not in self._factors:
             self._factors[component.file] = _to_uK_RJ(component, intensity.unit, f"{path}, {intensity.name}")
-        out = {
-            column: read.ordered("RING").values.astype(np.float64) for column, read in maps.items()
-        }
+        out = {column: read.ordered("RING").values.astype(np.float64) for column, read in maps.items()}
         for field in {"I", "Q", "U"} & set(out):
             out[field] *= self._factors[component.file]
         for column, unit in component.law.columns().items():

@@ -145,7 +145,7 @@ def analysis_qu(
 
 
 def almxfl(alm: np.ndarray, fl: np.ndarray) -> np.ndarray:
-    """Multiply (..., nalm) by a function of degree (..., lmax+1); leading axes broadcast, precision of `alm` is kept."""
+    """Multiply (..., nalm) by a function of degree (..., lmax+1); leading axes broadcast, `alm` keeps its precision."""
     fl = np.asarray(fl)
     return alm * fl.astype(_real(alm.dtype))[..., alm_degrees(fl.shape[-1] - 1)]
 
