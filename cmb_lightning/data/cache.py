@@ -1,0 +1,273 @@
+"""The cache: one file per simulation, self-describing, published once and never changed."""
+
+import json
+import logging
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cmb_lightning.data import publish
+from cmb_lightning.data.content import AGREEMENT, Statistics, check_tensors, disagreement, shapes
+from cmb_lightning.data.layout import Layout
+from cmb_lightning.data.mixing import observe
+from cmb_lightning.data.names import check_name
+from cmb_lightning.data.recipe import canonical, differing_keys, nearest, recipe_id
+from cmb_lightning.data.tensorfile import BadFile, TensorFile, digest, dump
+from cmb_lightning.data.versions import versions
+from cmb_lightning.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+FORMAT = "cmb_lightning simulation 1"
+SIMULATION = ("cmb", "foregrounds", "noise", "target", "gain")
+
+
+class NotDeterministic(RuntimeError):
+    """The same recipe gave different maps on the same kind of machine."""
+
+
+class SplitCache:
+    """The simulations of one split on disk, in a folder named after data set, split and recipe.
+
+    Files are written only by `publish` and never changed, so that reading needs no lock and several processes, on one
+    machine or many, can fill the same folder.
+
+    Args:
+        root: Folder of the cache.
+        dataset: Name of the data set.
+        split: Name of the split.
+        recipe: Everything the maps depend on; see `recipe.py`.
+        layout: Shape, channels and unit of the maps.
+        tensors: The tensors every simulation must have: `cmb`, `foregrounds` and `noise` (channel, pixel), `target`
+            (field, pixel), `gain` (channel,); float32, maps in NESTED ordering.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        dataset: str,
+        split: str,
+        recipe: Mapping[str, Any],
+        layout: Layout,
+        tensors: tuple[str, ...] = SIMULATION,
+    ) -> None:
+        self.root = Path(root)
+        self.dataset = check_name(dataset, "dataset")
+        self.split = check_name(split, "splits")
+        self.layout = layout
+        self.tensors = tensors
+        self.recipe = {"layout": layout.to_dict(), "tensors": sorted(tensors), **recipe}
+        self.id = recipe_id(self.recipe)
+        self.folder = self.root / self.dataset / f"{self.split}-{self.id}"
+
+    def path(self, index: int) -> Path:
+        """The file of a simulation."""
+        return self.folder / f"sim{index:06d}.safetensors"
+
+    def make_folder(self) -> None:
+        """Makes the folder ready for writing, and stores the recipe in it.
+
+        A new folder beside one of a similar recipe is worth a line in the log: perhaps one key was changed by mistake.
+
+        Raises:
+            ConfigError: The folder cannot be made or written.
+        """
+        new = not self.folder.exists()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for folder in (self.folder, self.folder.parent):
+                if folder.is_symlink():
+                    raise ConfigError(f"root: {folder} is a symbolic link; only the cache's root itself may be one.")
+            if not (self.folder / "recipe.json").exists():
+                text = json.dumps(json.loads(canonical(self.recipe)), indent=2, sort_keys=True) + "\n"
+                publish.publish(self.folder / "recipe.json", lambda file: file.write(text.encode()))
+            publish.sweep(self.folder)
+        except OSError as error:
+            raise ConfigError(f"root: the cache folder {self.folder} cannot be made: {error.strerror}.") from error
+        if new:
+            others = sorted(self.folder.parent.glob(f"{self.split}-*/recipe.json"))
+            near = nearest(self.recipe, (path for path in others if path.parent != self.folder))
+            if near is not None and len(near[1]) <= 10:
+                log.info("%s is new; it differs from %s in %s.", self.folder, near[0].parent.name, ", ".join(near[1]))
+
+    def fault(self, index: int) -> str | None:
+        """Why a simulation cannot be used, from its file's header and length: None when it can."""
+        try:
+            self.header(index)
+        except FileNotFoundError:
+            return "it is missing"
+        except (BadFile, OSError) as error:
+            return str(error)
+        return None
+
+    def missing(self, n_sims: int) -> list[int]:
+        """Those of the first `n_sims` simulations that are not there, or not whole."""
+        return [index for index in range(n_sims) if self.fault(index) is not None]
+
+    def header(self, index: int) -> dict[str, Any]:
+        """The header of a simulation.
+
+        Returns:
+            Its fields, with `statistics` as a dict of `Statistics` (`observed`, `target`), `sha256` a dict by tensor.
+
+        Raises:
+            FileNotFoundError: It is missing.
+            BadFile: It is damaged, or belongs elsewhere.
+        """
+        with self._open(index) as file:
+            return self._header(file)
+
+    def read(self, index: int, names: tuple[str, ...] | None = None, pixels: slice | None = None) -> dict[str, Any]:
+        """Tensors of a simulation.
+
+        Args:
+            index: The simulation.
+            names: Which tensors; all when None.
+            pixels: A contiguous range of (NESTED) pixels, read without the rest; all when None.
+
+        Raises:
+            FileNotFoundError: It is missing.
+            BadFile: It is damaged.
+        """
+        try:
+            with self._open(index) as file:
+                names = tuple(file.entries) if names is None else names
+                return {name: file.read(name, pixels=pixels if name != "gain" else None) for name in names}
+        except BadFile as error:
+            raise self._bad(index, error) from None
+
+    def read_channel(self, index: int, name: str, channel: int) -> np.ndarray:
+        """One channel of a tensor, shape (pixel,), read without the rest."""
+        try:
+            with self._open(index) as file:
+                return file.read(name, row=channel)
+        except BadFile as error:
+            raise self._bad(index, error) from None
+
+    def publish(self, index: int, tensors: Mapping[str, np.ndarray]) -> bool:
+        """Writes a simulation, unless another process was first.
+
+        Args:
+            index: Its number.
+            tensors: Its tensors, and any further small ones to keep with them.
+
+        Returns:
+            True when this call wrote the file.
+
+        Raises:
+            ValueError: A tensor is missing, has another shape or type, or has pixels that are not numbers.
+            NotDeterministic: Another process wrote different maps for the same recipe.
+        """
+        check_tensors(tensors, self.tensors, self.layout)
+        hashes = {name: digest(tensor) for name, tensor in tensors.items()}
+        metadata = self._metadata(index, tensors, hashes)
+        while not publish.publish(self.path(index), lambda file: dump(file, tensors, metadata)):
+            try:
+                with self._open(index) as file:
+                    self._compare(index, file, tensors, hashes)
+                return False
+            except FileNotFoundError:
+                continue
+            except BadFile as error:
+                if self.path(index).is_symlink():
+                    raise self._bad(index, error) from None
+                self._set_aside(index, str(error))
+        return True
+
+    def heal(self, index: int) -> None:
+        """Moves the file of a simulation aside if it is damaged, so that it can be made again."""
+        reason = self.fault(index)
+        if reason is not None and self.path(index).is_file() and not self.path(index).is_symlink():
+            self._set_aside(index, reason)
+
+    def verify(self, index: int, full: bool = False) -> str | None:
+        """Why a simulation cannot be trusted: from its header or, when `full`, from the checksum of every tensor."""
+        reason = self.fault(index)
+        if reason is None and full:
+            with self._open(index) as file:
+                for name, expected in self._header(file)["sha256"].items():
+                    if digest(file.read(name)) != expected:
+                        return f"the checksum of '{name}' is wrong"
+        return reason
+
+    def size(self) -> int:
+        """Bytes of one simulation, without its header."""
+        return 4 * sum(int(np.prod(shape)) for shape in shapes(self.layout, self.tensors).values())
+
+    def check_space(self, n_sims: int) -> None:
+        """Compares the space that simulations need with what is free.
+
+        Raises:
+            OSError: There is too little.
+        """
+        needed, free = n_sims * (self.size() + 8192), shutil.disk_usage(self.folder).free
+        if needed > free:
+            raise OSError(f"{n_sims} simulations need {needed} bytes in {self.folder}, where {free} are free.")
+
+    def _open(self, index: int) -> TensorFile:
+        return TensorFile(self.path(index))
+
+    def _header(self, file: TensorFile) -> dict[str, Any]:
+        found = file.metadata
+        expected = {"format": FORMAT, "dataset": self.dataset, "split": self.split, "recipe": self.id}
+        for key, value in expected.items():
+            if found.get(key) != value:
+                raise BadFile(f"its {key} is '{found.get(key)}', not '{value}'")
+        if file.path != self.path(int(found.get("index", "-1"))):
+            raise BadFile(f"it is simulation {found.get('index')} under the name of another")
+        for name, shape in shapes(self.layout, self.tensors).items():
+            if name not in file.entries or file.entries[name].shape != shape:
+                raise BadFile(f"its '{name}' is not of shape {shape}")
+        statistics = {name: Statistics(**values) for name, values in json.loads(found["statistics"]).items()}
+        return {**found, "statistics": statistics, "sha256": json.loads(found["sha256"])}
+
+    def _metadata(self, index: int, tensors: Mapping[str, np.ndarray], hashes: dict[str, str]) -> dict[str, str]:
+        statistics = {"observed": observe(tensors)} if "cmb" in tensors else {}
+        if "target" in tensors:
+            statistics["target"] = tensors["target"]
+        return {
+            "format": FORMAT,
+            "dataset": self.dataset,
+            "split": self.split,
+            "index": str(index),
+            "recipe": self.id,
+            "nside": str(self.layout.nside),
+            "ordering": "NESTED",
+            "unit": self.layout.unit,
+            "channels": json.dumps(self.layout.channels),
+            "fields": json.dumps(self.layout.fields),
+            "statistics": json.dumps({name: vars(Statistics.of(maps)) for name, maps in statistics.items()}),
+            "sha256": json.dumps(hashes, sort_keys=True),
+            "versions": json.dumps(versions(), sort_keys=True),
+        }
+
+    def _compare(self, index: int, file: TensorFile, tensors: Mapping[str, np.ndarray], hashes: dict[str, str]) -> None:
+        header = self._header(file)
+        if header["sha256"] == hashes:
+            return
+        if json.loads(header["versions"]) == versions():
+            raise NotDeterministic(
+                f"{self.split} simulation {index} was made twice, with different results in "
+                f"{', '.join(differing_keys(header['sha256'], hashes))}: the generator is not deterministic."
+            )
+        for name, tensor in tensors.items():
+            difference = disagreement(tensor, file.read(name))
+            if difference > AGREEMENT:
+                raise NotDeterministic(
+                    f"'{name}' of {self.split} simulation {index} differs from the stored one by {difference:.1e} of "
+                    f"its spread; that was made with {header['versions']}."
+                )
+        log.warning("%s simulation %d agrees with that of other versions, but not to the bit.", self.split, index)
+
+    def _set_aside(self, index: int, reason: str) -> None:
+        aside = publish.set_aside(self.path(index))
+        log.warning("%s simulation %d is damaged (%s); moved to %s.", self.split, index, reason, aside.name)
+
+    def _bad(self, index: int, error: Exception) -> BadFile:
+        return BadFile(
+            f"{self.path(index)} cannot be used: {error}; `cmb-lightning simulate` with the same configuration makes "
+            "it again."
+        )

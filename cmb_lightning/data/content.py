@@ -1,0 +1,79 @@
+"""What the tensors of a simulation must be, and what its header says of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from cmb_lightning.data.layout import Layout
+
+UNSEEN_BELOW = -1e30  # healpy marks missing pixels with -1.6375e30
+AGREEMENT = 1e-5  # of the spread, asked of another kind of processor or other versions
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Extremes of one group of maps, an entry for each channel or field.
+
+    Attributes:
+        minimum: Smallest good value, NaN where there is none.
+        maximum: Largest good value, NaN where there is none.
+        bad: Number of pixels that are NaN, infinite or UNSEEN.
+    """
+
+    minimum: tuple[float, ...]
+    maximum: tuple[float, ...]
+    bad: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        for name in ("minimum", "maximum", "bad"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    @classmethod
+    def of(cls, maps: np.ndarray) -> "Statistics":
+        """The statistics of maps of shape (channel, pixel)."""
+        minimum, maximum, bad = maps.min(axis=1), maps.max(axis=1), np.zeros(len(maps), int)
+        for c in np.flatnonzero(~(np.isfinite(minimum) & np.isfinite(maximum) & (minimum > UNSEEN_BELOW))):
+            good = np.isfinite(maps[c]) & (maps[c] > UNSEEN_BELOW)
+            values = maps[c][good] if good.any() else np.array([np.nan])
+            minimum[c], maximum[c], bad[c] = values.min(), values.max(), np.count_nonzero(~good)
+        return cls(minimum.tolist(), maximum.tolist(), bad.tolist())
+
+
+def shapes(layout: Layout, names: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors that a simulation is made of."""
+    maps = (len(layout.channels), layout.npix)
+    known = {"cmb": maps, "foregrounds": maps, "noise": maps, "gain": maps[:1]}
+    known["target"] = (len(layout.fields), layout.npix)
+    return {name: known[name] for name in names}
+
+
+def check_tensors(tensors: Mapping[str, np.ndarray], names: tuple[str, ...], layout: Layout) -> None:
+    """Refuses what should not be stored.
+
+    Raises:
+        ValueError: A tensor is missing, has another shape or another type than float32, or has values that are NaN,
+            infinite or UNSEEN; the message names the tensor, the channel and how many.
+    """
+    for name, shape in shapes(layout, names).items():
+        if name not in tensors:
+            raise ValueError(f"the simulator returned no '{name}'.")
+        if tensors[name].shape != shape:
+            raise ValueError(f"'{name}' has shape {tensors[name].shape}, where {shape} is expected.")
+    for name, tensor in tensors.items():
+        if tensor.dtype != np.float32:
+            raise ValueError(f"'{name}' is of type {tensor.dtype}: convert it to float32 before it is stored.")
+        rows = tensor.reshape(len(tensor), -1) if tensor.ndim > 1 else tensor.reshape(1, -1)
+        labels = layout.fields if name == "target" else layout.channels
+        for row, count in enumerate(Statistics.of(rows).bad):
+            if count:
+                where = f" of {labels[row]}" if name in shapes(layout, names) and tensor.ndim > 1 else ""
+                raise ValueError(f"'{name}'{where} has {count} values that are NaN, infinite or UNSEEN.")
+
+
+def disagreement(mine: np.ndarray, theirs: np.ndarray) -> float:
+    """Largest difference of two tensors, over the spread of the first; above `AGREEMENT` they are not the same."""
+    if mine.shape != theirs.shape:
+        return float("inf")
+    difference = float(np.abs(mine - theirs).max(initial=0))
+    return difference / max(float(np.ptp(mine)), np.finfo(np.float32).tiny) if difference else 0.0

@@ -1,0 +1,79 @@
+"""How the parts of simulations are joined into an observed sky, as stored or mixed anew for training."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+
+def observe(parts: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The sky as the instrument sees it, (1 + gain) (cmb + foregrounds) + noise.
+
+    Args:
+        parts: `cmb`, shape (channel, pixel), and where there are any `foregrounds` and `noise` of the same shape and
+            `gain`, shape (channel,).
+
+    Returns:
+        The maps, shape (channel, pixel), in the unit and ordering of the parts.
+    """
+    sky = parts["cmb"] + parts["foregrounds"] if "foregrounds" in parts else parts["cmb"].copy()
+    if "gain" in parts:
+        sky *= 1 + parts["gain"][:, None]
+    if "noise" in parts:
+        sky += parts["noise"]
+    return sky
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Which simulations are joined into one training sample.
+
+    Attributes:
+        cmb: Simulation whose CMB, and target, is taken.
+        foregrounds: Simulation whose foregrounds are taken.
+        noise: Two simulations for each channel, shape (channel, 2).
+        weights: Weight of the noise of each, shape (channel, 2), float32; their squares sum to one, so that the sum of
+            two Gaussian realisations is again one.
+        gain: Relative calibration error of each channel, shape (channel,), float32.
+    """
+
+    cmb: int
+    foregrounds: int
+    noise: np.ndarray
+    weights: np.ndarray
+    gain: np.ndarray
+
+
+def draw_mix(seed: int, epoch: int, index: int, n_sims: int, gain_scatter: np.ndarray) -> Mix:
+    """The mix of one training sample, which depends on these arguments and nothing else.
+
+    Every CMB comes once in `n_sims` samples. Noise is drawn channel by channel, since channels have independent noise.
+
+    Args:
+        seed: Seed of the data.
+        epoch: Epoch of the training.
+        index: Number of the sample in the epoch, before shuffling.
+        n_sims: Simulations to choose from.
+        gain_scatter: Standard deviation of the relative calibration error, shape (channel,).
+    """
+    rng = np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=(_MIX, epoch, index))))
+    n_channels = len(gain_scatter)
+    foregrounds = int(rng.integers(n_sims))
+    first = rng.integers(n_sims, size=n_channels)
+    second = (first + rng.integers(1, max(n_sims, 2), size=n_channels)) % n_sims
+    angle = rng.uniform(0, 2 * np.pi, size=n_channels)
+    weights = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    if n_sims == 1:  # the same noise twice would not add up to noise of the same level
+        weights = np.stack([np.sign(weights[:, 0]), np.zeros(n_channels)], axis=1)
+    gain = rng.standard_normal(n_channels) * gain_scatter
+    return Mix(
+        cmb=index % n_sims,
+        foregrounds=foregrounds,
+        noise=np.stack([first, second], axis=1),
+        weights=weights.astype(np.float32),
+        gain=gain.astype(np.float32),
+    )
+
+
+_MIX = int.from_bytes(hashlib.sha256(b"training mix").digest()[:8], "little")

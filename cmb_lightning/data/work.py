@@ -1,0 +1,248 @@
+"""Work over simulations: one function, many small tasks, several processes.
+
+Generation, scans and comparisons all run through `over_simulations`, and so can a user's own:
+
+    def hottest(task: Task) -> float:
+        return float(task.read().max())
+
+    over_simulations(hottest, [Task("train", i, path, read_map) for i, path in enumerate(paths)], reduce=max)
+"""
+
+import errno
+import logging
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+log = logging.getLogger(__name__)
+
+RESTARTS = 3
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}  # what stops one simulation would stop them all
+
+
+class SimulationError(RuntimeError):
+    """Work on one or more simulations failed; the message names them."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One simulation to work on: small, and picklable if `reader` is.
+
+    Attributes:
+        split: Name of its split.
+        index: Its number in the split.
+        path: Where it is, for work that reads.
+        reader: Reads `path`.
+    """
+
+    split: str
+    index: int
+    path: str | None = None
+    reader: Callable[[str], Any] | None = None
+
+    def read(self) -> Any:
+        """What `reader` finds at `path`."""
+        if self.reader is None or self.path is None:
+            raise ValueError(f"{self}: reading needs a reader and a path.")
+        return self.reader(self.path)
+
+    def __str__(self) -> str:
+        return f"{self.split} simulation {self.index}"
+
+
+def default_workers() -> int:
+    """The cores given to this job: SLURM's count where there is one, else those the process may run on."""
+    given = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    return int(given) if given.isdigit() and int(given) > 0 else len(os.sched_getaffinity(0))
+
+
+def over_simulations(
+    function: Callable[[Any], Any],
+    tasks: Iterable[Any],
+    *,
+    n_workers: int | None = None,
+    reduce: Callable[[Any, Any], Any] | None = None,
+    description: str = "",
+) -> Any:
+    """Applies a function to every task, in several processes.
+
+    The first task runs in this process, so that a mistake shows at once; the rest run in any order. When some fail the
+    others are finished first. A worker that is killed is replaced, up to three times.
+
+    Args:
+        function: Picklable; sent once to each worker, so that it may carry something large.
+        tasks: Small picklable descriptions of the work, such as `Task`; `str(task)` names one in errors.
+        n_workers: Processes; the cores given to the job when None, and none beside this one when 1.
+        reduce: Joins two results; applied in the order of the tasks, so that the outcome does not depend on timing.
+        description: Text beside the progress bar, which is shown on a terminal only.
+
+    Returns:
+        The results in the order of the tasks or, with `reduce`, the one they reduce to (None without tasks).
+
+    Raises:
+        SimulationError: A task failed, or its worker was killed again and again.
+    """
+    tasks = list(tasks)
+    workers = min(default_workers() if n_workers is None else n_workers, len(tasks) - 1)
+    if n_workers is not None and n_workers < 1:
+        raise ValueError(f"n_workers: {n_workers} must be at least 1.")
+    results = _Results(reduce)
+    if not tasks:
+        return results.value()
+    with _bar(description, len(tasks)) as advance:
+        try:
+            results.add(0, function(tasks[0]))
+        except Exception as error:
+            raise SimulationError(f"{tasks[0]}: {_text(error)}") from error
+        advance()
+        finished = _serial(function, tasks) if workers <= 1 else _pool(function, tasks, workers)
+        failures: list[tuple[int, Exception]] = []
+        for index, outcome in finished:
+            if isinstance(outcome, _Failure):
+                failures.append((index, outcome.error))
+            else:
+                results.add(index, outcome)
+            advance()
+    if failures:
+        failures.sort(key=lambda failure: failure[0])
+        lines = "; ".join(f"{tasks[index]}: {_text(error)}" for index, error in failures[:5])
+        more = f"; and {len(failures) - 5} more" if len(failures) > 5 else ""
+        raise SimulationError(lines + more) from failures[0][1]
+    return results.value()
+
+
+@dataclass(frozen=True)
+class _Failure:
+    error: Exception
+
+
+class _Results:
+    """Results brought back into the order of their tasks, and reduced as soon as that order allows."""
+
+    def __init__(self, reduce: Callable[[Any, Any], Any] | None) -> None:
+        self._reduce = reduce
+        self._waiting: dict[int, Any] = {}
+        self._done: list[Any] = []
+        self._next = 0
+
+    def add(self, index: int, result: Any) -> None:
+        self._waiting[index] = result
+        while self._next in self._waiting:
+            result = self._waiting.pop(self._next)
+            self._next += 1
+            if self._reduce is not None and self._done:
+                result = self._reduce(self._done.pop(), result)
+            self._done.append(result)
+
+    def value(self) -> Any:
+        if self._reduce is None:
+            return self._done
+        return self._done[0] if self._done else None
+
+
+def _serial(function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+    for index in range(1, len(tasks)):
+        try:
+            outcome = function(tasks[index])
+        except Exception as error:
+            _stop_if_hopeless(tasks[index], error)
+            outcome = _Failure(error)
+        yield index, outcome
+
+
+def _pool(function: Callable[[Any], Any], tasks: Sequence[Any], workers: int) -> Iterator[tuple[int, Any]]:
+    todo = list(range(len(tasks) - 1, 0, -1))
+    for attempt in range(RESTARTS + 1):
+        running: dict[Future, int] = {}
+        try:
+            with _executor(function, workers) as executor:
+                while todo or running:
+                    # Few tasks in flight: those are the suspects when a worker is killed.
+                    while todo and len(running) < 2 * workers:
+                        index = todo.pop()
+                        running[executor.submit(_call, tasks[index])] = index
+                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                        try:
+                            outcome = future.result()
+                        except BrokenProcessPool:
+                            raise
+                        except Exception as error:
+                            _stop_if_hopeless(tasks[running[future]], error)
+                            outcome = _Failure(error)
+                        yield running.pop(future), outcome
+                return
+        except BrokenProcessPool:
+            suspects = ", ".join(str(tasks[index]) for index in sorted(running.values()))
+            if attempt == RESTARTS:
+                raise SimulationError(
+                    f"Worker processes were killed {RESTARTS + 1} times, the last time during {suspects}: "
+                    "there may be too little memory for so many workers (n_workers)."
+                ) from None
+            log.warning("A worker process was killed during %s; starting new ones.", suspects)
+            todo.extend(sorted(running.values(), reverse=True))
+
+
+@contextmanager
+def _executor(function: Callable[[Any], Any], workers: int) -> Iterator[ProcessPoolExecutor]:
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, "1"))  # read by the libraries when a worker starts
+    executor = ProcessPoolExecutor(
+        workers, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(function,)
+    )
+    try:
+        yield executor
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _start_worker(function: Callable[[Any], Any]) -> None:
+    global _function
+    _function = function
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+
+
+def _leave_with_parent() -> None:
+    """Ends this worker when the main process is gone: a killed pool would leave it waiting for ever."""
+    multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)
+
+
+def _call(task: Any) -> Any:
+    return _function(task)
+
+
+def _stop_if_hopeless(task: Any, error: Exception) -> None:
+    if isinstance(error, OSError) and error.errno in _HOPELESS:
+        raise SimulationError(f"{task}: {_text(error)}") from error
+
+
+def _text(error: Exception) -> str:
+    return f"{error}" if isinstance(error, ValueError | OSError) and str(error) else f"{type(error).__name__}: {error}"
+
+
+@contextmanager
+def _bar(description: str, total: int) -> Iterator[Callable[[], None]]:
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not sys.stderr.isatty()) as progress:
+        bar = progress.add_task(description or "simulations", total=total)
+        yield lambda: progress.advance(bar)
