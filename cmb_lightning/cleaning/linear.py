@@ -1,0 +1,207 @@
+"""Linear estimates of the CMB: weights from each map, and weights fixed by training per scale and region."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from cmb_lightning.cleaning.needlets import Needlets, default_peaks
+from cmb_lightning.data.layout import Layout
+from cmb_lightning.sky.beams import gaussian_beam
+from cmb_lightning.sky.transforms import almxfl, analysis, nest_to_ring, ring_to_nest, synthesis
+
+# Beyond this ratio of target to band beam a band is all noise: it is left out there.
+MAX_DEBEAMING = 10.0
+# The brightness that sorts pixels into regions: contrast of a CMB-free difference, all FWHM in arcmin.
+DIFFERENCE_FWHM, CONTRAST_FWHM, POWER_FWHM = 180.0, 900.0, 300.0
+
+
+def debeaming(layout: Layout) -> np.ndarray:
+    """Target beam over band beam, zero where it exceeds `MAX_DEBEAMING`, shape (channel, lmax + 1)."""
+    target = gaussian_beam(layout.target_fwhm, layout.lmax)
+    ratio = target / np.stack([gaussian_beam(fwhm, layout.lmax) for fwhm in layout.fwhm])
+    return np.where(ratio <= MAX_DEBEAMING, ratio, 0.0)
+
+
+def unit_weights(covariance: np.ndarray) -> np.ndarray:
+    """Weights of least variance that sum to one: C^-1 1 / (1' C^-1 1), shape (channel,) (Bennett et al. 2003)."""
+    scale = np.sqrt(np.diag(covariance))
+    scale = np.where(scale > 0, scale, 1.0)
+    correlation = covariance / np.outer(scale, scale)
+    # Noise-free toy data have singular covariances; at 1e-10 the ridge is far below any real noise.
+    weights = np.linalg.solve(correlation + 1e-10 * np.eye(len(scale)), 1 / scale) / scale
+    return weights / weights.sum()
+
+
+def pixel_ilc(alm: np.ndarray, layout: Layout) -> np.ndarray:
+    """Pixel ILC at the target beam with the map's own weights (Bennett et al. 2003).
+
+    Bands enter with their covariance over the sphere, which harmonic coefficients give without a transform:
+    sum_lm a_lm b*_lm / 4 pi.
+
+    Args:
+        alm: Observed coefficients at each band's own beam, shape (channel, nalm).
+        layout: The maps' layout.
+
+    Returns:
+        Coefficients of the estimate, shape (nalm,).
+    """
+    ratio = debeaming(layout)
+    use = np.nonzero(ratio[:, -1] > 0)[0]  # one set of weights for all scales: only bands that reach lmax
+    common = almxfl(alm[use], ratio[use])
+    common[:, 0] = 0
+    weight = np.full(common.shape[-1], 2.0)
+    weight[: layout.lmax + 1] = 1.0  # m = 0 has no twin at -m
+    covariance = ((common * weight) @ common.conj().T).real.astype(np.float64)
+    return unit_weights(covariance) @ common
+
+
+@dataclass(frozen=True)
+class LinearWeights:
+    """What training fixes.
+
+    Attributes:
+        weights: Weights that sum to one over channels, shape (scale, region, channel).
+        levels: Log brightness at which each region's weights hold, shape (region,); linear in between.
+        pair: The two channels whose difference tells the regions apart.
+        scale: Median absolute value of each channel's difference from the estimate [uK_CMB], shape (channel,).
+        error: Median absolute error of the estimate [uK_CMB].
+    """
+
+    weights: np.ndarray
+    levels: np.ndarray
+    pair: tuple[int, int]
+    scale: np.ndarray
+    error: float
+
+
+class LinearEstimate:
+    """CMB estimate with weights fixed by training, per needlet scale and region of brightness.
+
+    The region of a pixel follows from the observed sky, through the difference of two bands that holds no CMB, so the
+    weights move with the Galaxy and the response to the CMB stays one: at every pixel the weights sum to one.
+
+    Args:
+        layout: The maps' layout.
+        weights: What training fixed, or None before it.
+        peaks: Multipoles of the needlet windows' maxima; None: `default_peaks`.
+        regions: How many regions of brightness, each an equal part of the training sky.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        weights: LinearWeights | None = None,
+        peaks: tuple[int, ...] | None = None,
+        regions: int = 8,
+    ) -> None:
+        self.layout, self.weights, self.regions = layout, weights, regions
+        self.peaks = peaks or default_peaks(layout.lmax)
+        self.needlets = Needlets(self.peaks, layout.nside, layout.lmax)
+        self.ratio = debeaming(layout)
+        beams = np.stack([gaussian_beam(fwhm, layout.lmax) for fwhm in layout.fwhm])
+        # A difference is taken at the coarser of the two beams, to which either side is smoothed.
+        common = np.stack([gaussian_beam(max(f, layout.target_fwhm), layout.lmax) for f in layout.fwhm])
+        self.band_transfer, self.estimate_transfer = common / beams, common / gaussian_beam(
+            layout.target_fwhm, layout.lmax
+        )
+        self._brightness_transfer = (
+            gaussian_beam(max(DIFFERENCE_FWHM, *layout.fwhm), layout.lmax)
+            * (1 - gaussian_beam(CONTRAST_FWHM, layout.lmax))
+            / beams
+        )
+
+    def fit(self, samples: Iterable[tuple[np.ndarray, np.ndarray]]) -> "LinearEstimate":
+        """The estimate with the weights that leave the least variance on known errors.
+
+        Args:
+            samples: Pairs of observed coefficients and of those less the CMB (foregrounds, noise and the CMB that
+                calibration errors leave), each at the bands' own beams, shape (channel, nalm).
+        """
+        samples = list(samples)
+        pair = self._brightest_pair([error for _, error in samples])
+        logs = [self._log_brightness(observed, pair) for observed, _ in samples]
+        levels = np.quantile(np.concatenate(logs), (np.arange(self.regions) + 0.5) / self.regions)
+        count = len(self.layout.channels)
+        gram = np.zeros((len(self.needlets), self.regions, count, count))
+        for (_, error), log in zip(samples, logs, strict=True):
+            for j in range(len(self.needlets)):
+                members = _members(_degrade(log, self.needlets.nsides[j]), levels)
+                maps = self.needlets.to_maps(error, j, self.ratio).astype(np.float64)
+                gram[j] += np.einsum("rp,bp,cp->rbc", members, maps, maps, optimize=True)
+        weights = np.zeros((len(self.needlets), self.regions, count))
+        for j, top in enumerate(self.needlets.top):
+            use = np.nonzero(self.ratio[:, top] > 0)[0]
+            for r in range(self.regions):
+                weights[j, r, use] = unit_weights(gram[j, r][np.ix_(use, use)])
+        draft = LinearWeights(weights, levels, pair, np.ones(count), 1.0)
+        fitted = LinearEstimate(self.layout, draft, self.peaks, self.regions)
+        scales, errors = zip(*(fitted._scales(*sample) for sample in samples[:8]), strict=True)
+        fitted.weights = LinearWeights(weights, levels, pair, np.mean(scales, axis=0), float(np.mean(errors)))
+        return fitted
+
+    def __call__(self, alm: np.ndarray) -> np.ndarray:
+        """The CMB at the target beam, shape (nalm,), from the bands at their own beams, shape (channel, nalm)."""
+        fixed = self._fixed()
+        log = self._log_brightness(alm, fixed.pair)
+        estimate = 0
+        for j in range(len(self.needlets)):
+            members = _members(_degrade(log, self.needlets.nsides[j]), fixed.levels).astype(np.float32)
+            maps = self.needlets.to_maps(alm, j, self.ratio)
+            combined = np.einsum("bp,bp->p", fixed.weights[j].T.astype(np.float32) @ members, maps)
+            estimate = estimate + self.needlets.to_alm(combined[None], j)[0]
+        estimate[0] = 0
+        return estimate
+
+    def differences(self, alm: np.ndarray, estimate: np.ndarray) -> np.ndarray:
+        """Each band less the estimate at the coarser of the two beams [uK_CMB], alm of shape (channel, nalm)."""
+        smoothed = almxfl(np.broadcast_to(estimate, alm.shape), self.estimate_transfer)
+        difference = almxfl(alm, self.band_transfer) - smoothed
+        difference[:, 0] = 0
+        return difference
+
+    def _fixed(self) -> LinearWeights:
+        if self.weights is None:
+            raise RuntimeError("The linear estimate has no weights yet: fit it, or load a checkpoint that holds them.")
+        return self.weights
+
+    def _brightest_pair(self, errors: list[np.ndarray]) -> tuple[int, int]:
+        """The neighbours among the bands whose difference shows most contrast: no CMB in it, mostly Galaxy."""
+        power = []
+        for low in range(len(self.layout.channels) - 1):
+            difference = [self._difference(alm, (low, low + 1)) for alm in errors]
+            power.append(np.mean([np.linalg.norm(d) for d in difference]))
+        low = int(np.argmax(power))
+        return low, low + 1
+
+    def _difference(self, alm: np.ndarray, pair: tuple[int, int]) -> np.ndarray:
+        a, b = (almxfl(alm[c], self._brightness_transfer[c]) for c in pair)
+        return b - a
+
+    def _log_brightness(self, alm: np.ndarray, pair: tuple[int, int]) -> np.ndarray:
+        """Log of the local rms of the pair's difference, shape (npix,), NESTED so that averaging it is a reshape."""
+        nside, lmax = self.layout.nside, self.layout.lmax
+        power = synthesis(self._difference(alm, pair)[None], nside, lmax) ** 2
+        smooth = synthesis(almxfl(analysis(power, lmax, 0), gaussian_beam(POWER_FWHM, lmax)), nside, lmax)[0]
+        smooth = np.maximum(smooth, 1e-6 * max(float(smooth.mean()), 1e-30))
+        return 0.5 * np.log(ring_to_nest(smooth).astype(np.float64))
+
+    def _scales(self, observed: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, float]:
+        nside, lmax = self.layout.nside, self.layout.lmax
+        estimate = self(observed)
+        maps = synthesis(self.differences(observed, estimate), nside, lmax)
+        finest = int(np.argmin(self.layout.fwhm))
+        cmb = almxfl((observed - error)[finest], self.ratio[finest])
+        left = synthesis((estimate - cmb)[None], nside, lmax)
+        return np.median(np.abs(maps), axis=-1), float(np.median(np.abs(left)))
+
+
+def _degrade(nested: np.ndarray, nside: int) -> np.ndarray:
+    """Means over the pixels of a coarser nside, RING: needlet maps are RING."""
+    return nest_to_ring(nested.reshape(12 * nside**2, -1).mean(1))
+
+
+def _members(log: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """How far each pixel belongs to each region, shape (region, npix): linear between levels, sum one."""
+    place = np.interp(log, levels, np.arange(len(levels)))
+    return np.maximum(0.0, 1 - np.abs(place - np.arange(len(levels))[:, None]))

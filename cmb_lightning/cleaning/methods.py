@@ -1,0 +1,162 @@
+"""The ways of using a network: correct a linear estimate, or map bands to the CMB."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cmb_lightning.cleaning.linear import LinearEstimate, LinearWeights
+from cmb_lightning.cleaning.preparation import Bands, Differences, Preparation
+from cmb_lightning.data.layout import Layout
+
+
+class TrainedLinear(nn.Module):
+    """The trained linear estimate's weights as buffers, so that they travel in the checkpoint.
+
+    They are NaN until `store` or a checkpoint fills them.
+
+    Args:
+        layout: The maps' layout.
+        regions: How many regions of brightness.
+    """
+
+    weights: Tensor
+    levels: Tensor
+    pair: Tensor
+    scale: Tensor
+    error: Tensor
+
+    def __init__(self, layout: Layout, regions: int = 8) -> None:
+        super().__init__()
+        self.untrained = LinearEstimate(layout, regions=regions)
+        scales, channels = len(self.untrained.needlets), len(layout.channels)
+        self.register_buffer("weights", torch.full((scales, regions, channels), torch.nan, dtype=torch.float64))
+        self.register_buffer("levels", torch.full((regions,), torch.nan, dtype=torch.float64))
+        self.register_buffer("pair", torch.zeros(2, dtype=torch.int64))
+        self.register_buffer("scale", torch.full((channels,), torch.nan))
+        self.register_buffer("error", torch.tensor(torch.nan))
+
+    @property
+    def ready(self) -> bool:
+        """Whether the weights are there."""
+        return bool(self.weights.isfinite().all())
+
+    def store(self, weights: LinearWeights) -> None:
+        """Fill the buffers."""
+        self.weights.copy_(torch.from_numpy(weights.weights))
+        self.levels.copy_(torch.from_numpy(weights.levels))
+        self.pair.copy_(torch.tensor(weights.pair))
+        self.scale.copy_(torch.from_numpy(np.asarray(weights.scale)))
+        self.error.fill_(weights.error)
+
+    def estimate(self) -> LinearEstimate:
+        """The estimate, for data sets and workers.
+
+        Raises:
+            RuntimeError: If the weights are not there.
+        """
+        if not self.ready:
+            raise RuntimeError("The linear weights are not there: train first, or name a checkpoint with --ckpt_path.")
+        pair = tuple(self.pair.tolist())
+        weights = LinearWeights(
+            self.weights.cpu().numpy(), self.levels.cpu().numpy(), pair, self.scale.cpu().numpy(), float(self.error)
+        )
+        return LinearEstimate(self.untrained.layout, weights, self.untrained.peaks, self.untrained.regions)
+
+
+class Method(nn.Module):
+    """How a network is used.
+
+    Args:
+        layout: The maps' layout.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        super().__init__()
+        self.layout = layout
+
+    def preparation(self, linear: TrainedLinear) -> Preparation:
+        """What a data set does with the maps before the method sees them."""
+        raise NotImplementedError
+
+    def learn_scales(self, extremes: Mapping[str, tuple[np.ndarray, np.ndarray]], linear: TrainedLinear) -> None:
+        """Take what scales inputs and outputs from the training data, once, before training."""
+        raise NotImplementedError
+
+    @property
+    def unit(self) -> Tensor:
+        """The size of the errors that training works on [uK_CMB]: the loss is taken in this unit."""
+        raise NotImplementedError
+
+    def forward(self, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        """Cleaned maps [uK_CMB], shape (batch, field, npix), NESTED."""
+        raise NotImplementedError
+
+
+class Residual(Method):
+    """The network corrects the trained linear estimate from what holds no CMB.
+
+    Its input is each band less the estimate, at the coarser of the two beams, compressed with asinh over its median
+    absolute value; its output is subtracted from the estimate. Whatever it has learned, the CMB passes untouched.
+    """
+
+    scale: Tensor
+    error: Tensor
+
+    def __init__(self, layout: Layout) -> None:
+        super().__init__(layout)
+        self.register_buffer("scale", torch.full((len(layout.channels), 1), torch.nan))
+        self.register_buffer("error", torch.tensor(torch.nan))
+
+    def preparation(self, linear: TrainedLinear) -> Preparation:
+        return Differences(linear.estimate())
+
+    def learn_scales(self, extremes: Mapping[str, tuple[np.ndarray, np.ndarray]], linear: TrainedLinear) -> None:
+        self.scale.copy_(linear.scale[:, None])
+        self.error.copy_(linear.error)
+
+    @property
+    def unit(self) -> Tensor:
+        return self.error
+
+    def forward(self, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        # float32 outside autocast: the differences span five orders of magnitude, and the subtraction must be exact
+        with torch.autocast(batch["inputs"].device.type, enabled=False):
+            inputs = torch.asinh(batch["inputs"].float() / self.scale)
+        correction = network(inputs)
+        with torch.autocast(batch["inputs"].device.type, enabled=False):
+            return batch["linear"] - self.error * correction.float()
+
+
+class Direct(Method):
+    """Bands in, CMB out, both scaled from their extremes in training to 0 ... 1, as in CMB-ML."""
+
+    low: Tensor
+    span: Tensor
+    target_low: Tensor
+    target_span: Tensor
+
+    def __init__(self, layout: Layout) -> None:
+        super().__init__(layout)
+        for name, count in (("low", len(layout.channels)), ("target_low", len(layout.fields))):
+            self.register_buffer(name, torch.full((count, 1), torch.nan))
+            self.register_buffer(name.replace("low", "span"), torch.full((count, 1), torch.nan))
+
+    def preparation(self, linear: TrainedLinear) -> Preparation:
+        return Bands()
+
+    def learn_scales(self, extremes: Mapping[str, tuple[np.ndarray, np.ndarray]], linear: TrainedLinear) -> None:
+        for prefix, name in (("", "inputs"), ("target_", "target")):
+            low, high = (torch.from_numpy(np.asarray(v, dtype=np.float32))[:, None] for v in extremes[name])
+            getattr(self, prefix + "low").copy_(low)
+            # A constant channel carries nothing: any width will do, but not zero.
+            getattr(self, prefix + "span").copy_(torch.where(high > low, high - low, torch.ones_like(low)))
+
+    @property
+    def unit(self) -> Tensor:
+        return self.target_span
+
+    def forward(self, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        output = network((batch["inputs"] - self.low) / self.span)
+        return output.float() * self.target_span + self.target_low

@@ -1,0 +1,98 @@
+"""How observed maps become what a method sees: linear steps that can be kept, then the rest."""
+
+from typing import Protocol
+
+import numpy as np
+
+from cmb_lightning.cleaning.linear import LinearEstimate, pixel_ilc
+from cmb_lightning.data.layout import Layout
+from cmb_lightning.sky.transforms import analysis, nest_to_ring, ring_to_nest, synthesis
+
+
+class Preparation(Protocol):
+    """What a data set does with maps on their way to a method; picklable, NumPy only."""
+
+    def prepare(self, maps: np.ndarray) -> np.ndarray:
+        """A linear step, channel by channel, of maps [uK_CMB] of shape (channel, npix), NESTED.
+
+        It may be done once per simulation and component and kept: components are mixed after it.
+        """
+        ...
+
+    def finish(self, prepared: np.ndarray) -> dict[str, np.ndarray]:
+        """The entries of a sample, `inputs` among them, from a mix of what `prepare` returned."""
+        ...
+
+
+class Differences:
+    """For the residual method: the bands less the trained linear estimate, and that estimate.
+
+    Args:
+        estimate: The trained linear estimate.
+    """
+
+    def __init__(self, estimate: LinearEstimate) -> None:
+        self.estimate = estimate
+
+    def prepare(self, maps: np.ndarray) -> np.ndarray:
+        """Coefficients at each band's own beam, complex64, shape (channel, nalm)."""
+        return harmonics(maps, self.estimate.layout)
+
+    def finish(self, prepared: np.ndarray) -> dict[str, np.ndarray]:
+        """`inputs` (channel, npix): differences; `linear` (1, npix): the estimate; [uK_CMB], NESTED, float32."""
+        estimate = self.estimate(prepared)
+        differences = self.estimate.differences(prepared, estimate)
+        maps = to_maps(np.concatenate([differences, estimate[None]]), self.estimate.layout)
+        return {"inputs": maps[:-1], "linear": maps[-1:]}
+
+
+class Bands:
+    """For the direct method: the bands as observed."""
+
+    def prepare(self, maps: np.ndarray) -> np.ndarray:
+        """The maps, unchanged."""
+        return maps
+
+    def finish(self, prepared: np.ndarray) -> dict[str, np.ndarray]:
+        """`inputs` (channel, npix): the maps."""
+        return {"inputs": np.ascontiguousarray(prepared, dtype=np.float32)}
+
+
+class WithBaselines:
+    """For scores: what the method sees, and beside it both linear results on the same maps.
+
+    Args:
+        inner: The method's own preparation.
+        estimate: The trained linear estimate.
+    """
+
+    def __init__(self, inner: Preparation, estimate: LinearEstimate) -> None:
+        self.inner, self.estimate = inner, estimate
+
+    def prepare(self, maps: np.ndarray) -> np.ndarray:
+        """The maps, unchanged: what is scored is not mixed."""
+        return maps
+
+    def finish(self, prepared: np.ndarray) -> dict[str, np.ndarray]:
+        """The inner entries, with `linear` and `ilc`, each (1, npix) [uK_CMB], NESTED, float32."""
+        layout = self.estimate.layout
+        alm = harmonics(prepared, layout)
+        sample = self.inner.finish(alm if isinstance(self.inner, Differences) else self.inner.prepare(prepared))
+        sample["ilc"] = to_maps(pixel_ilc(alm, layout)[None], layout)
+        if "linear" not in sample:
+            sample["linear"] = to_maps(self.estimate(alm)[None], layout)
+        return sample
+
+
+def harmonics(maps: np.ndarray, layout: Layout) -> np.ndarray:
+    """Coefficients without monopole of NESTED maps, complex64, shape (..., nalm)."""
+    # An offset goes first, in double precision: it can be a thousand times what is left of the sky.
+    maps = np.asarray(maps - maps.mean(axis=-1, keepdims=True, dtype=np.float64), dtype=np.float32)
+    alm = analysis(nest_to_ring(maps), layout.lmax)
+    alm[..., 0] = 0
+    return alm
+
+
+def to_maps(alm: np.ndarray, layout: Layout) -> np.ndarray:
+    """NESTED float32 maps, shape (..., npix), of coefficients."""
+    return ring_to_nest(synthesis(alm.astype(np.complex64), layout.nside, layout.lmax))

@@ -1,0 +1,196 @@
+"""The LightningModule: a method, a network, a loss, and scores beside the linear results."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from cmb_lightning.cleaning.fitted import load_weights, save_weights
+from cmb_lightning.cleaning.linear import LinearEstimate
+from cmb_lightning.cleaning.methods import Method, Residual, TrainedLinear
+from cmb_lightning.cleaning.metrics import SkyMetrics
+from cmb_lightning.cleaning.preparation import Preparation, WithBaselines, harmonics
+from cmb_lightning.cleaning.regions import sky_regions
+from cmb_lightning.cleaning.schedules import WarmupCosine
+from cmb_lightning.cleaning.scores import Scores
+from cmb_lightning.data.layout import Layout
+from cmb_lightning.errors import ConfigError
+from cmb_lightning.networks.unet import HealpixUNet
+
+FIT_SIMS = 60  # more simulations change the linear weights by less than their effect on any score
+
+
+class CleaningTask(L.LightningModule):
+    """Learns to take the CMB out of a multi-frequency sky.
+
+    Args:
+        layout: What the maps look like; the data module gives it.
+        method: How the network is used: `Residual` corrects the trained linear estimate, `Direct` maps bands to CMB.
+        network: Class of the network; it is given input channels, output channels and nside.
+        loss: Class of the loss, taken on (prediction, target) in units of the method's typical error.
+        optimizer: Class of the optimizer; it is given the parameters.
+        scheduler: Class of the learning-rate schedule, stepped every batch; it is given the optimizer and the number
+            of steps.
+        regions: Regions of foreground brightness for the trained linear estimate.
+        latitude_cut: Scores are also given above this Galactic latitude [degrees].
+
+    Raises:
+        ConfigError: If the network cannot be built for these maps.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        method: Callable[[Layout], Method] = Residual,
+        network: Callable[[int, int, int], nn.Module] = HealpixUNet,
+        loss: Callable[[], nn.Module] = nn.HuberLoss,
+        optimizer: Callable[[Any], Optimizer] = lambda parameters: torch.optim.AdamW(parameters, lr=2e-3),
+        scheduler: Callable[[Optimizer, int], LRScheduler] = WarmupCosine,
+        regions: int = 8,
+        latitude_cut: float = 20.0,
+    ) -> None:
+        super().__init__()
+        self.layout = layout
+        self.method = method(layout)
+        self.network = network(len(layout.channels), len(layout.fields), layout.nside)
+        self.loss = loss()
+        # One channel leaves nothing to combine.
+        self.linear = TrainedLinear(layout, regions) if len(layout.channels) > 1 else None
+        if self.linear is None and isinstance(self.method, Residual):
+            raise ConfigError("model.method: Residual needs at least two channels to compare; use Direct for one.")
+        self.optimizer, self.scheduler = optimizer, scheduler
+        self.regions = sky_regions(layout.nside, (latitude_cut,))
+        self.metrics: dict[tuple[str, str], SkyMetrics] = {}
+        self.scores: dict[tuple[str, str], Scores] = {}
+        self.last_example: dict[str, Tensor] = {}
+
+    # What is learned before the first step
+
+    def prepare_data(self) -> None:
+        """Fit the linear weights on the training split's known parts and keep them in the run's folder."""
+        if self.trainer.state.fn == "fit" and self.linear is not None:
+            path = self._weights_file()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            estimate = LinearEstimate(self.layout, regions=self.linear.untrained.regions)
+            save_weights(path, estimate.fit(self._known_errors()).weights)
+
+    def setup(self, stage: str) -> None:
+        """Take scales and linear weights from the training data; a checkpoint, read later, overrides them."""
+        if stage != "fit":
+            return
+        if self.linear is not None:
+            self.linear.store(load_weights(self._weights_file()))
+        self.method.learn_scales(self.trainer.datamodule.scaling(), self.linear)
+
+    def _weights_file(self) -> Path:
+        return Path(self.trainer.default_root_dir) / "linear_weights.safetensors"
+
+    def _known_errors(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for parts in self.trainer.datamodule.training_parts(FIT_SIMS):
+            sky = (1 + parts["gain"][:, None]) * (parts["cmb"] + parts["foregrounds"]) + parts["noise"]
+            observed, cmb = harmonics(sky, self.layout), harmonics(parts["cmb"], self.layout)
+            yield observed, observed - cmb
+
+    def preparation(self, scored: bool) -> Preparation:
+        """What a data set does with the maps.
+
+        Args:
+            scored: Also make the linear results that stand beside the network's.
+        """
+        inner = self.method.preparation(self.linear)
+        return WithBaselines(inner, self.linear.estimate()) if scored and self.linear is not None else inner
+
+    # Steps
+
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        """Cleaned maps [uK_CMB], shape (batch, field, npix), NESTED, from a prepared batch."""
+        return self.method(self.network, batch)
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        loss = self._loss(self(batch), batch["target"])
+        if not torch.isfinite(loss):
+            raise FloatingPointError(
+                f"The loss is {float(loss)} at step {self.global_step}: lower the learning rate or look at the data; "
+                "the last checkpoint is still good."
+            )
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["target"]))
+        return loss
+
+    def _loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+        unit = self.method.unit
+        return self.loss(prediction / unit, target / unit)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        optimizer = self.optimizer(self.parameters())
+        steps = int(min(self.trainer.estimated_stepping_batches, 2**40))
+        schedule = self.scheduler(optimizer, steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_validation_start(self) -> None:
+        self._check_trained()
+        self.metrics = {}
+
+    on_test_start = on_validation_start
+
+    def on_predict_start(self) -> None:
+        self._check_trained()
+
+    def _check_trained(self) -> None:
+        if not torch.isfinite(self.method.unit).all():
+            raise ConfigError("This model was never trained: name a checkpoint with --ckpt_path.")
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
+        prediction = self._score(batch, dataloader_idx)
+        loss = self._loss(prediction, batch["target"])
+        self.log("val/loss", loss, sync_dist=True, batch_size=len(prediction), add_dataloader_idx=False)
+        if batch_idx == 0 and dataloader_idx == 0:
+            self.last_example = {"truth": batch["target"][0], "prediction": prediction[0]}
+            self.last_example |= {name: batch[name][0] for name in ("linear",) if name in batch}
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._score(batch, dataloader_idx)
+
+    def _score(self, batch: dict[str, Any], dataloader_idx: int) -> Tensor:
+        split = self.trainer.datamodule.inference_splits[dataloader_idx]
+        results = {"network": self(batch)} | {name: batch[name] for name in ("ilc", "linear") if name in batch}
+        for name, maps in results.items():
+            if (split, name) not in self.metrics:
+                self.metrics[split, name] = SkyMetrics(self.regions, self.layout.fields).to(self.device)
+            self.metrics[split, name].update(maps, batch["target"], batch["index"])
+        return results["network"]
+
+    def on_validation_epoch_end(self) -> None:
+        self._gather("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._gather("test")
+
+    def _gather(self, stage: str) -> None:
+        self.scores = {key: metric.compute() for key, metric in self.metrics.items()}
+        splits = {split for split, _ in self.scores}
+        for (split, name), scores in self.scores.items():
+            place = f"{stage}/{split}" if len(splits) > 1 else stage
+            for key, value in scores.means().items():
+                self.log(f"{place}/{name}/{key}", value, rank_zero_only=True, add_dataloader_idx=False)
+
+    def predict_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
+        split = self.trainer.datamodule.inference_splits[dataloader_idx]
+        return {"prediction": self(batch).float(), "index": batch["index"], "split": split}
+
+    # Checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["layout"] = self.layout.to_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint for other maps."""
+        if differences := self.layout.differences(Layout.from_dict(checkpoint["layout"])):
+            raise ConfigError(
+                "The checkpoint was trained on other maps (data here, checkpoint there): " + "; ".join(differences) + "."
+            )

@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+
+from cmb_lightning.cleaning.linear import LinearEstimate, debeaming, pixel_ilc, unit_weights
+from cmb_lightning.data.layout import Layout
+from cmb_lightning.sky.beams import gaussian_beam
+from cmb_lightning.sky.transforms import almxfl, synthesis
+from tests.cleaning.toy import LAYOUT, LMAX, NSIDE, sky
+
+
+def rms(alm: np.ndarray) -> float:
+    return float(synthesis(alm, NSIDE, LMAX).std())
+
+
+def samples(gain_scatter: float = 0.0, count: int = 12):
+    for seed in range(count):
+        parts = sky(seed, gain_scatter)
+        yield parts["observed"], parts["observed"] - parts["cmb"]
+
+
+@pytest.fixture(scope="module")
+def estimate() -> LinearEstimate:
+    return LinearEstimate(LAYOUT, regions=4).fit(samples())
+
+
+def test_unit_weights_solve_the_constrained_least_squares():
+    matrix = np.random.default_rng(0).standard_normal((5, 5))
+    covariance = matrix @ matrix.T + np.diag([1, 1e6, 1, 1e-3, 10])
+    weights = unit_weights(covariance)
+    assert weights.sum() == pytest.approx(1, abs=1e-12)
+    # Lagrange: C w is the same for every channel
+    gradient = covariance @ weights
+    np.testing.assert_allclose(gradient, gradient.mean(), rtol=1e-4)
+
+
+def test_pixel_ilc_equals_its_closed_form_in_pixel_space():
+    parts = sky(3)
+    common = almxfl(parts["observed"].astype(np.complex128), debeaming(LAYOUT))
+    maps = synthesis(common, 4 * NSIDE, LMAX)  # fine pixels: sums over pixels are integrals
+    covariance = np.cov(maps)
+    ones = np.ones(len(covariance))
+    weights = np.linalg.solve(covariance, ones)
+    expected = (weights / weights.sum()) @ common
+    assert rms(pixel_ilc(parts["observed"], LAYOUT) - expected) < 2e-3 * rms(expected)
+
+
+def test_bands_too_wide_are_left_out():
+    layout = Layout(16, 32, ("a_I", "b_I"), (2000.0, 300.0), ("I",), 300.0)
+    ratio = debeaming(layout)
+    assert ratio[0, 2] > 0 and ratio[0, -1] == 0
+    np.testing.assert_allclose(ratio[1], 1)
+    np.testing.assert_allclose(ratio[0, 5], gaussian_beam(300.0, 32)[5] / gaussian_beam(2000.0, 32)[5])
+
+
+def test_trained_weights_sum_to_one_and_beat_the_blind_ones(estimate):
+    np.testing.assert_allclose(estimate.weights.weights.sum(-1), 1, atol=1e-6)
+    trained, blind = [], []
+    for seed in range(100, 106):
+        parts = sky(seed)
+        trained.append(rms(estimate(parts["observed"]) - parts["truth"]))
+        blind.append(rms(pixel_ilc(parts["observed"], LAYOUT) - parts["truth"]))
+    assert np.mean(trained) < 0.95 * np.mean(blind)
+
+
+def test_the_cmb_passes_untouched(estimate):
+    parts, other = sky(7), sky(8)
+    response = estimate(parts["observed"] + other["cmb"]) - estimate(parts["observed"])
+    assert rms(response - other["truth"]) < 1e-3 * rms(other["truth"])
+
+
+def test_differences_hold_no_cmb(estimate):
+    parts, other = sky(7), sky(8)
+    with_cmb = parts["observed"] + other["cmb"]
+    before = estimate.differences(parts["observed"], estimate(parts["observed"]))
+    after = estimate.differences(with_cmb, estimate(with_cmb))
+    for b, a in zip(before, after, strict=True):
+        assert rms(a - b) < 1e-3 * rms(other["truth"])
+
+
+def test_weights_trained_with_gain_errors_survive_them(estimate):
+    robust = LinearEstimate(LAYOUT, regions=4).fit(samples(0.05))
+    errors = {"naive": [], "robust": []}
+    for seed in range(200, 206):
+        parts = sky(seed, 0.05)
+        errors["naive"].append(rms(estimate(parts["observed"]) - parts["truth"]))
+        errors["robust"].append(rms(robust(parts["observed"]) - parts["truth"]))
+    assert np.mean(errors["robust"]) < np.mean(errors["naive"])
+
+
+def test_without_weights_it_says_so():
+    with pytest.raises(RuntimeError, match="no weights yet"):
+        LinearEstimate(LAYOUT)(sky(0)["observed"])

@@ -1,0 +1,106 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from cmb_lightning.cleaning.linear import LinearEstimate
+from cmb_lightning.cleaning.methods import Direct, Residual, TrainedLinear
+from cmb_lightning.cleaning.preparation import to_maps
+from tests.cleaning.test_linear import samples
+from tests.cleaning.toy import LAYOUT, sky
+
+
+class RandomNet(nn.Module):
+    """Any network at all: here one that mixes channels and neighbours without restraint."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.mix = nn.Conv1d(channels, 1, 7, padding=3)
+
+    def forward(self, x):
+        return 5 * torch.sin(3 * self.mix(x))
+
+
+@pytest.fixture(scope="module")
+def linear() -> TrainedLinear:
+    module = TrainedLinear(LAYOUT, regions=4)
+    module.store(LinearEstimate(LAYOUT, regions=4).fit(samples()).weights)
+    return module
+
+
+def clean(method, linear, network, observed: np.ndarray) -> torch.Tensor:
+    preparation = method.preparation(linear)
+    maps = to_maps(observed, LAYOUT)
+    sample = preparation.finish(preparation.prepare(maps))
+    with torch.no_grad():
+        return method(network, {name: torch.from_numpy(value)[None] for name, value in sample.items()})
+
+
+def residual(linear) -> Residual:
+    method = Residual(LAYOUT)
+    method.learn_scales({}, linear)
+    return method
+
+
+def test_whatever_the_network_the_cmb_passes_the_residual_method(linear):
+    torch.manual_seed(0)
+    network = RandomNet(len(LAYOUT.channels))
+    method = residual(linear)
+    parts, other = sky(11), sky(12)
+    response = clean(method, linear, network, parts["observed"] + other["cmb"]) - clean(
+        method, linear, network, parts["observed"]
+    )
+    truth = torch.from_numpy(to_maps(other["truth"][None], LAYOUT))[None]
+    assert float((response - truth).std()) < 1e-3 * float(truth.std())
+
+
+def test_an_offset_in_a_band_changes_nothing(linear):
+    torch.manual_seed(0)
+    network, method = RandomNet(len(LAYOUT.channels)), residual(linear)
+    maps = to_maps(sky(11)["observed"], LAYOUT)
+    preparation = method.preparation(linear)
+    outputs = []
+    for offset in (0.0, 1000.0):
+        shifted = maps + np.float32(offset) * np.eye(len(maps), dtype=np.float32)[2][:, None]
+        sample = preparation.finish(preparation.prepare(shifted))
+        batch = {name: torch.from_numpy(value)[None] for name, value in sample.items()}
+        with torch.no_grad():
+            outputs.append(method(network, batch))
+    assert float((outputs[1] - outputs[0]).abs().max()) < 2e-3 * float(outputs[0].std())
+
+
+def test_a_network_that_says_nothing_leaves_the_linear_estimate(linear):
+    parts = sky(11)
+
+    def silent(x):
+        return torch.zeros_like(x[:, :1])
+
+    cleaned = clean(residual(linear), linear, silent, parts["observed"])
+    expected = to_maps(linear.estimate()(parts["observed"])[None], LAYOUT)
+    np.testing.assert_allclose(cleaned[0].numpy(), expected, atol=1e-3 * expected.std())
+
+
+def test_weights_travel_in_the_state(linear):
+    copy = TrainedLinear(LAYOUT, regions=4)
+    assert not copy.ready
+    with pytest.raises(RuntimeError, match="ckpt_path"):
+        copy.estimate()
+    copy.load_state_dict(linear.state_dict())
+    observed = sky(5)["observed"]
+    np.testing.assert_array_equal(copy.estimate()(observed), linear.estimate()(observed))
+
+
+def test_direct_scales_to_the_unit_range_and_back():
+    method = Direct(LAYOUT)
+    low, high = np.array([-2.0, 0, 1, 5]), np.array([2.0, 10, 3, 5])  # the last channel is constant
+    method.learn_scales({"inputs": (low, high), "target": (np.array([-100.0]), np.array([300.0]))}, None)
+    inputs = torch.tensor([[[-2.0, 2.0], [0, 10], [1, 3], [5, 5]]])
+    seen = {}
+
+    def network(x):
+        seen["x"] = x
+        return torch.tensor([[[0.0, 1.0]]])
+
+    out = method(network, {"inputs": inputs})
+    torch.testing.assert_close(seen["x"], torch.tensor([[[0.0, 1], [0, 1], [0, 1], [0, 0]]]))
+    torch.testing.assert_close(out, torch.tensor([[[-100.0, 300.0]]]))
