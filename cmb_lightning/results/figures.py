@@ -1,0 +1,213 @@
+"""Pictures of cleaned skies and their spectra. matplotlib is loaded when the first one is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cmb_lightning.results.projection import image_of, mollweide_pixels
+from cmb_lightning.results.spectra import Bins, PairSpectra
+from cmb_lightning.results.tables import region_text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
+    from matplotlib.figure import Figure
+
+INK, GREY = "#1c2733", "#8a95a1"
+METHOD_COLOURS = ("#d1495b", "#00798c", "#edae49", "#66a182", "#6a4c93", "#2e4057")
+_PLANCK_ANCHORS = (  # position and colour (red, green, blue): blue through parchment to dark red
+    (0, (0, 0, 255)),
+    (42, (0, 112, 255)),
+    (84, (0, 221, 255)),
+    (127, (255, 237, 217)),
+    (170, (255, 180, 0)),
+    (212, (255, 75, 0)),
+    (255, (100, 0, 0)),
+)
+
+
+@lru_cache(maxsize=1)
+def planck_colours() -> Colormap:
+    """The colours of the Planck collaboration's CMB maps, interpolated between seven anchors."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    anchors = [(position / 255, tuple(c / 255 for c in colour)) for position, colour in _PLANCK_ANCHORS]
+    return LinearSegmentedColormap.from_list("planck", anchors)
+
+
+def colour_range(values: np.ndarray, percentile: float = 99.7) -> float:
+    """A round half-width of a symmetrical colour scale that covers most of the finite values."""
+    finite = np.abs(values[np.isfinite(values)])
+    limit = float(np.percentile(finite, percentile)) if finite.size else 0.0
+    if limit <= 0:
+        return 1.0
+    step = 10 ** np.floor(np.log10(limit)) / 2
+    return float(step * np.ceil(limit / step))
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure [inches] that belongs to no window and is freed with its last reference."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), facecolor="white", layout="constrained")
+
+
+def draw_mollweide(
+    axes: Axes, values: np.ndarray, limit: float, title: str, colours: Colormap | str, width: int = 1000
+) -> None:
+    """Draw one map, its title and its colour bar.
+
+    Args:
+        axes: Where to.
+        values: Map [uK_CMB], shape (npix,), NESTED; NaN is grey.
+        limit: The colours span - limit to + limit.
+        title: Heading.
+        colours: Colour map.
+        width: Width of the image [points].
+    """
+    from matplotlib import colormaps
+    from matplotlib.patches import Ellipse
+
+    pixels = mollweide_pixels(int(round((len(values) / 12) ** 0.5)), width)
+    shown = (colormaps[colours] if isinstance(colours, str) else colours).with_extremes(bad="#c9ced4")
+    outline = {"edgecolor": INK, "linewidth": 0.6}
+    image = axes.imshow(
+        image_of(values, pixels), extent=(-2, 2, -1, 1), vmin=-limit, vmax=limit, cmap=shown, interpolation="nearest"
+    )
+    edge = Ellipse((0, 0), 4, 2, facecolor="none", **outline)
+    axes.add_patch(edge)
+    image.set_clip_path(edge)
+    axes.set(xlim=(-2.02, 2.02), ylim=(-1.02, 1.02))
+    axes.set_axis_off()
+    axes.set_title(title, fontsize=11, color=INK, pad=5)
+    bar = axes.figure.colorbar(image, ax=axes, orientation="horizontal", shrink=0.5, aspect=32, pad=0.02, extend="both")
+    bar.set_ticks([-limit, 0, limit], labels=[f"$-${limit:g}", r"$\mu$K$_\mathrm{CMB}$", f"{limit:g}"])
+    bar.ax.tick_params(labelsize=8, length=2, color=GREY, labelcolor=INK)
+    bar.outline.set_visible(False)
+
+
+def sky_figure(
+    truth: np.ndarray,
+    predictions: Mapping[str, np.ndarray],
+    title: str = "",
+    regions: Mapping[str, np.ndarray] | None = None,
+) -> Figure:
+    """Truth, predictions and residuals: a row for each prediction, the first with the truth at its left.
+
+    Truth and predictions share one colour scale, residuals another.
+
+    Args:
+        truth: Map [uK_CMB], shape (npix,), NESTED.
+        predictions: Name of each method and its map, same shape.
+        title: Heading of the figure.
+        regions: Masks whose RMSE is written over each residual, bool, shape (npix,), NESTED.
+
+    Returns:
+        The figure.
+    """
+    rows = len(predictions)
+    residuals = {name: np.asarray(prediction) - truth for name, prediction in predictions.items()}
+    limit = colour_range(truth)
+    away = [values[np.abs(values) < np.nanpercentile(np.abs(values), 98)] for values in residuals.values()]
+    residual_limit = colour_range(np.concatenate(away)) if away else 1.0
+    figure = new_figure(14, 0.35 * bool(title) + 3.1 * rows)
+    axes = figure.subplots(rows, 3, squeeze=False)
+    for row, (name, prediction) in enumerate(predictions.items()):
+        if row == 0:
+            draw_mollweide(axes[0, 0], truth, limit, "Truth", planck_colours())
+        else:
+            axes[row, 0].set_axis_off()
+        draw_mollweide(axes[row, 1], prediction, limit, name[:1].upper() + name[1:], planck_colours())
+        scores = ", ".join(
+            f"{region_text(region)} {np.sqrt(np.nanmean(residuals[name][mask].astype(np.float64) ** 2)):.2f}"
+            for region, mask in (regions or {"full": np.ones(len(truth), dtype=bool)}).items()
+        )
+        heading = f"{name[:1].upper() + name[1:]} $-$ truth\n" + rf"RMSE [$\mu$K]: {scores}"
+        draw_mollweide(axes[row, 2], residuals[name], residual_limit, heading, "RdBu_r")
+    if title:
+        figure.suptitle(title, fontsize=13, color=INK)
+    return figure
+
+
+def spectra_figure(
+    spectra: Mapping[str, PairSpectra], lmax: int, title: str = "", f_sky: float = 1.0, name: str = "TT"
+) -> Figure:
+    """Spectra of truth, predictions and residuals, with panels for their ratio and their correlation.
+
+    Args:
+        spectra: Name of each method and the spectra of one or several simulations, C_l, shape (..., lmax + 1); over
+            several the mean is drawn.
+        lmax: Highest multipole.
+        title: Heading of the figure.
+        f_sky: Part of the sky that they were taken on, for the cosmic variance.
+        name: Which spectrum it is.
+
+    Returns:
+        The figure.
+    """
+    bins = Bins.up_to(lmax)
+    figure = new_figure(8, 8.5)
+    top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=(2.4, 1, 1))
+    binned = {method: _mean(pair.binned(bins)) for method, pair in spectra.items()}
+    ell, variance = bins.centres, bins.cosmic_variance(f_sky)
+    if binned:
+        truth = next(iter(binned.values())).truth
+        top.fill_between(ell, truth * (1 - variance), truth * (1 + variance), color=GREY, alpha=0.25, lw=0)
+        top.plot(ell, truth, color=INK, lw=1.8, label="truth")
+        top.fill_between([], [], color=GREY, alpha=0.25, lw=0, label="cosmic variance")
+    for colour, (method, pair) in zip(_cycle(len(binned)), binned.items(), strict=True):
+        top.plot(ell, pair.prediction, color=colour, lw=1.4, ls="--", label=method)
+        top.plot(ell, pair.residual, color=colour, lw=1.4, label=f"{method} $-$ truth")
+        middle.plot(ell, pair.ratio(), color=colour, lw=1.4, label=r"$C_\ell^{pp}/C_\ell^{tt}$")
+        middle.plot(ell, pair.transfer(), color=colour, lw=1.2, ls=":", label=r"$T_\ell = C_\ell^{pt}/C_\ell^{tt}$")
+        bottom.plot(ell, pair.correlation(), color=colour, lw=1.4)
+    top.set_yscale("log")
+    top.set_ylabel(rf"$D_\ell^\mathrm{{{name}}}$ [$\mu$K$^2$]")
+    top.legend(fontsize=9, frameon=False, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=1 + len(binned))
+    middle.fill_between(ell, 1 - variance, 1 + variance, color=GREY, alpha=0.25, lw=0)
+    middle.axhline(1, color=INK, lw=0.8)
+    middle.set_ylabel("ratio to truth")
+    middle.set_ylim(_around_one([v for pair in binned.values() for v in (pair.ratio(), pair.transfer())]))
+    if binned:
+        middle.legend(*(part[:2] for part in middle.get_legend_handles_labels()), fontsize=8, frameon=False, ncols=2)
+    bottom.axhline(1, color=INK, lw=0.8)
+    bottom.set_ylabel(r"$r_\ell$")
+    bottom.set_ylim(_around_one([pair.correlation() for pair in binned.values()], top=0.05))
+    bottom.set_xlabel(r"multipole $\ell$")
+    bottom.set_xlim(bins.edges[0], bins.edges[-1] - 1)
+    for axes in (top, middle, bottom):
+        tidy(axes)
+    if title:
+        figure.suptitle(title, fontsize=13, color=INK)
+    return figure
+
+
+def tidy(axes: Axes) -> None:
+    """Give axes the look that all plots share."""
+    axes.grid(color=GREY, alpha=0.25, lw=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(GREY)
+    axes.tick_params(color=GREY, labelcolor=INK, labelsize=9)
+    axes.yaxis.label.set_color(INK)
+    axes.xaxis.label.set_color(INK)
+
+
+def _cycle(count: int) -> list[str]:
+    return [METHOD_COLOURS[k % len(METHOD_COLOURS)] for k in range(count)]
+
+
+def _mean(pair: PairSpectra) -> PairSpectra:
+    return PairSpectra(*(part.reshape(-1, part.shape[-1]).mean(axis=0) for part in pair.parts()))
+
+
+def _around_one(curves: Sequence[np.ndarray], top: float | None = None) -> tuple[float, float]:
+    """Limits of an axis that show 1 and the curves, without letting a few wild points decide."""
+    values = np.concatenate(curves) if curves else np.ones(1)
+    values = values[np.isfinite(values)]
+    low, high = np.percentile(values, [3, 97]) if values.size else (1.0, 1.0)
+    reach = max(1 - low, high - 1, 0.02) * 1.25
+    return max(1 - reach, -1.05), 1 + (reach if top is None else top * reach)

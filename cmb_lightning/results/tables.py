@@ -1,0 +1,173 @@
+"""The table of a test: methods, splits and metrics, on the console and in files."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cmb_lightning.cleaning.scores import Scores
+from cmb_lightning.data.publish import replace
+
+AllScores = Mapping[tuple[str, str], Scores]
+"""Scores by (split, method); the first method is the one that the others are baselines for."""
+
+METHOD_LABELS = {"ilc": "pixel ILC", "linear": "trained linear"}
+METRIC_LABELS = {"MAE": "MAE [µK]", "RMSE": "RMSE [µK]", "PSNR": "PSNR [dB]", "R2": "R²", "Pearson": "Pearson r"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Text in rows and columns.
+
+    Attributes:
+        title: What it shows.
+        columns: Headings.
+        rows: Cells; the first two of each are split and method.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def markdown(self) -> str:
+        """The table in Markdown, its title in bold above it."""
+        bar = [":--", ":--", *["--:"] * (len(self.columns) - 2)]
+        lines = (" | ".join(cell.replace("|", "\\|") for cell in row) for row in (self.columns, bar, *self.rows))
+        return "\n".join([f"**{self.title}**", "", *(f"| {line} |" for line in lines), ""])
+
+
+def score_tables(scores: AllScores) -> list[Table]:
+    """A table for each region (and field, where there are several), of mean ± spread over the simulations.
+
+    Beside the metrics stands the RMSE divided by that of each baseline on the same split.
+    """
+    if not scores:
+        return []
+    first = next(iter(scores.values()))
+    methods = list(dict.fromkeys(method for _, method in scores))
+    return [
+        _table(scores, region, field, methods, len(first.fields) > 1)
+        for region in first.regions
+        for field in first.fields
+    ]
+
+
+def _table(scores: AllScores, region: str, field: str, methods: list[str], name_field: bool) -> Table:
+    metrics = next(iter(scores.values())).metrics
+    baselines = methods[1:]
+    rows = []
+    for (split, method), entry in scores.items():
+        f, r = entry.fields.index(field), entry.regions.index(region)
+        mean, spread = entry.mean()[f, r], entry.spread()[f, r]
+        cells = [with_spread(mean[m], spread[m]) for m in range(len(metrics))]
+        for baseline in baselines:
+            other = scores.get((split, baseline))
+            own = entry.of("RMSE", region, field).mean()
+            cells.append("" if other is None else f"{own / other.of('RMSE', region, field).mean():.3f}")
+        rows.append((split, label(method), *cells))
+    sims = sorted({len(entry) for entry in scores.values()})
+    count = f"{sims[0]}" if len(sims) == 1 else f"{sims[0]} to {sims[-1]}"
+    title = f"{field + ', ' if name_field else ''}{region_text(region)}, {count} simulations"
+    ratios = [f"RMSE / {label(baseline)}" for baseline in baselines]
+    columns = ("split", "method", *(METRIC_LABELS.get(metric, metric) for metric in metrics), *ratios)
+    return Table(title, columns, tuple(rows))
+
+
+def label(method: str) -> str:
+    """A method's name for people."""
+    return METHOD_LABELS.get(method, method)
+
+
+def region_text(region: str) -> str:
+    """A region's name for people: `b20` is |b| > 20°."""
+    if region[:1] == "b" and region[1:].replace(".", "").isdigit():
+        return f"|b| > {region[1:]}°"
+    return "full sky" if region == "full" else region
+
+
+def with_spread(mean: float, spread: float) -> str:
+    """`3.314 ± 0.017`: two digits of the spread; four digits of the mean where there is no spread."""
+    if not np.isfinite(mean):
+        return "-"
+    if not np.isfinite(spread) or spread <= 0:
+        return f"{mean:.4g}"
+    decimals = int(np.clip(1 - np.floor(np.log10(spread)), 0, 6))
+    return f"{mean:.{decimals}f} ± {spread:.{decimals}f}"
+
+
+def print_scores(scores: AllScores) -> None:
+    """Print the tables to the console."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table as RichTable
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=140)  # a file or pipe has no width: nothing need be folded
+    for table in score_tables(scores):
+        shown = RichTable(title=table.title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
+        for k, column in enumerate(table.columns):
+            heading = escape(column.replace(" [", "\n[").replace(" / ", " /\n"))
+            shown.add_column(heading, justify="left" if k < 2 else "right", no_wrap=k < 2)
+        splits = [row[0] for row in table.rows]
+        for k, row in enumerate(table.rows):
+            last_of_split = splits[k + 1 : k + 2] != [row[0]]
+            cells = (
+                row[0] if k == 0 or splits[k - 1] != row[0] else "",
+                *(cell.replace("± ", "±") for cell in row[1:]),
+            )
+            shown.add_row(*cells, style="bold" if row[1] == table.rows[0][1] else None, end_section=last_of_split)
+        console.print(shown)
+
+
+def write_scores(scores: AllScores, folder: str | Path) -> list[Path]:
+    """Write `scores.md` (the tables), `scores.csv` (every simulation) and `scores.json` (mean, spread, error).
+
+    Args:
+        scores: What was scored.
+        folder: Where to; made if missing.
+
+    Returns:
+        The three files.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    contents = {
+        "scores.md": "\n".join(table.markdown() for table in score_tables(scores)),
+        "scores.csv": _csv(scores),
+        "scores.json": json.dumps(summary(scores), indent=1),
+    }
+    for name, text in contents.items():
+        replace(folder / name, text.encode())
+    return [folder / name for name in contents]
+
+
+def summary(scores: AllScores) -> list[dict[str, str | int | float | None]]:
+    """A record per split, method, field, region and metric: mean, spread and standard error over the simulations."""
+    records = []
+    for (split, method), entry in scores.items():
+        mean, spread, error = entry.mean(), entry.spread(), entry.standard_error()
+        for (f, r, m), value in np.ndenumerate(mean):
+            place = {"field": entry.fields[f], "region": entry.regions[r], "metric": entry.metrics[m]}
+            numbers = {"mean": value, "spread": spread[f, r, m], "standard_error": error[f, r, m]}
+            finite = {key: float(number) if np.isfinite(number) else None for key, number in numbers.items()}
+            records.append({"split": split, "method": method, **place, "n_sims": len(entry), **finite})
+    return records
+
+
+def _csv(scores: AllScores) -> str:
+    text = io.StringIO()
+    writer = None
+    for (split, method), entry in scores.items():
+        for row in entry.rows():
+            record = {"split": split, "method": method} | row
+            if writer is None:
+                writer = csv.DictWriter(text, list(record), lineterminator="\n")
+                writer.writeheader()
+            writer.writerow(record)
+    return text.getvalue()

@@ -1,0 +1,115 @@
+import io
+import subprocess
+import sys
+
+import healpy
+import numpy as np
+import pytest
+
+from cmb_lightning.cleaning.regions import sky_regions
+from cmb_lightning.results.figures import colour_range, planck_colours, sky_figure, spectra_figure
+from cmb_lightning.results.projection import image_of, mollweide_pixels, patch_pixels
+from cmb_lightning.results.spectra import Bins, pair_spectra
+
+NSIDE = 16
+NPIX = 12 * NSIDE**2
+
+
+def pixel(longitude, latitude):
+    return healpy.ang2pix(NSIDE, longitude, latitude, lonlat=True, nest=True)
+
+
+def test_mollweide_against_healpy():
+    """Each point shows the pixel that healpy's own projector puts there."""
+    width = 80
+    pixels = mollweide_pixels(NSIDE, width)
+    projector = healpy.projector.MollweideProj(xsize=width)
+    x = -2 + (np.arange(width) + 0.5) / width * 4
+    y = 1 - (np.arange(width // 2) + 0.5) / (width // 2) * 2
+    for row in range(3, width // 2, 7):
+        for column in range(2, width, 5):
+            angles = projector.xy2ang(x[column], y[row])
+            if not np.all(np.isfinite(angles)):
+                assert pixels[row, column] == -1
+            else:
+                assert pixels[row, column] == healpy.ang2pix(NSIDE, angles[0], angles[1], nest=True)
+
+
+def test_mollweide_orientation():
+    """North is up, the Galactic centre in the middle, and longitude grows to the left."""
+    pixels = mollweide_pixels(NSIDE, 200)
+    assert pixels[50, 100] in (pixel(0, 0.5), pixel(-1, -0.5), pixel(0, -0.5), pixel(-1, 0.5))
+    assert healpy.pix2ang(NSIDE, pixels[1, 100], nest=True, lonlat=True)[1] > 60
+    assert 80 < healpy.pix2ang(NSIDE, pixels[50, 50], nest=True, lonlat=True)[0] < 100
+    assert pixels[0, 0] == -1 and np.mean(pixels >= 0) == pytest.approx(np.pi / 4, abs=0.01)
+
+
+@pytest.mark.parametrize(("lon", "lat"), [(0, 0), (200, 60), (30, -88)])
+def test_patch_centre_and_direction(lon, lat):
+    pixels = patch_pixels(64, lon, lat, 20.0, 41)
+    to_pixel = lambda *a: healpy.ang2pix(64, *a, lonlat=True, nest=True)  # noqa: E731
+    assert pixels[20, 20] == to_pixel(lon, lat)
+    if lat != -88:
+        top = healpy.pix2ang(64, pixels[0, 20], nest=True, lonlat=True)
+        left = healpy.pix2ang(64, pixels[20, 0], nest=True, lonlat=True)
+        assert top[1] == pytest.approx(lat + 9.76, abs=1)
+        assert 0 < (left[0] - lon) % 360 < 90
+    else:
+        assert (
+            healpy.rotator.angdist(*[healpy.pix2ang(64, p, nest=True) for p in (pixels[0, 20], pixels[40, 20])])
+        ) < 0.36
+
+
+def test_image_outside_is_nan():
+    picture = image_of(np.arange(NPIX), mollweide_pixels(NSIDE, 40))
+    assert np.isnan(picture[0, 0]) and picture.shape == (20, 40)
+
+
+def test_planck_colours_run_from_blue_through_parchment_to_red():
+    low, middle, high = (planck_colours()(v)[:3] for v in (0.0, 0.5, 1.0))
+    assert low == (0, 0, 1) and min(middle) > 0.8 and high[0] > 0.35 and max(high[1:]) == 0
+
+
+def test_colour_range_is_round_and_covers():
+    values = np.random.default_rng(0).normal(size=10000) * 70
+    assert 190 <= colour_range(values) <= 250 and colour_range(values) % 50 == 0
+    assert colour_range(np.zeros(4)) == 1 and colour_range(np.full(4, np.nan)) == 1
+
+
+def test_figures_are_drawn_without_a_window():
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=NPIX).astype(np.float32) * 70
+    predictions = {"network": truth + rng.normal(size=NPIX), "trained linear": truth + 2}
+    predictions["trained linear"][:100] = np.nan
+    figure = sky_figure(truth, predictions, "title", sky_regions(NSIDE))
+    maps = [axes for axes in figure.axes if axes.images]
+    assert len(maps) == 5
+    truth_axes, prediction_axes, residual_axes = maps[0], maps[1], maps[2]
+    assert truth_axes.images[0].get_clim() == prediction_axes.images[0].get_clim()
+    low, high = residual_axes.images[0].get_clim()
+    assert low == -high and high < truth_axes.images[0].get_clim()[1]
+    expected = np.sqrt(np.mean((predictions["network"] - truth) ** 2))
+    assert f"full sky {expected:.2f}" in residual_axes.get_title()
+    figure.savefig(io.BytesIO(), dpi=40)
+
+
+def test_spectra_figure_shows_what_was_computed():
+    rng = np.random.default_rng(0)
+    truth = healpy.reorder(healpy.alm2map(rng.normal(size=561) + 0j, NSIDE, lmax=32), r2n=True)[None]
+    pair = pair_spectra(0.9 * truth, truth)["TT"]
+    figure = spectra_figure({"network": pair}, 32)
+    top, middle, bottom = figure.axes
+    bins = Bins.up_to(32)
+    shown = {line.get_label(): line.get_ydata() for line in top.lines}
+    np.testing.assert_allclose(shown["truth"], pair.binned(bins).truth)
+    np.testing.assert_allclose(middle.lines[0].get_ydata(), 0.81)
+    np.testing.assert_allclose(middle.lines[1].get_ydata(), 0.9)
+    np.testing.assert_allclose(bottom.lines[0].get_ydata(), 1)
+    figure.savefig(io.BytesIO(), dpi=40)
+
+
+def test_import_loads_no_matplotlib():
+    code = (
+        "import sys, cmb_lightning.results.figures; sys.exit(any(m in sys.modules for m in ('matplotlib', 'healpy')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

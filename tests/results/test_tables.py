@@ -1,0 +1,87 @@
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+
+from cmb_lightning.cleaning.scores import METRICS, Scores
+from cmb_lightning.results.tables import print_scores, score_tables, summary, with_spread, write_scores
+
+
+def scores():
+    rng = np.random.default_rng(0)
+
+    def entry(level, sims=4):
+        return Scores(
+            np.arange(sims), level * rng.uniform(0.9, 1.1, size=(sims, 1, 2, len(METRICS))), ("I",), ("full", "b20")
+        )
+
+    return {
+        (s, m): entry(level) for s in ("valid", "turned") for m, level in (("network", 3), ("ilc", 6), ("linear", 4))
+    }
+
+
+def test_tables_hold_means_spreads_and_ratios():
+    given = scores()
+    tables = score_tables(given)
+    assert [table.title for table in tables] == ["full sky, 4 simulations", "|b| > 20°, 4 simulations"]
+    assert tables[0].columns[-2:] == ("RMSE / pixel ILC", "RMSE / trained linear")
+    row = tables[1].rows[3]
+    rmse = given["turned", "network"].of("RMSE", "b20")
+    assert row[:2] == ("turned", "network")
+    assert row[3] == with_spread(rmse.mean(), rmse.std(ddof=1))
+    assert row[-1] == f"{rmse.mean() / given['turned', 'linear'].of('RMSE', 'b20').mean():.3f}"
+
+
+def test_markdown_is_one_table():
+    text = score_tables(scores())[1].markdown()
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(lines) == 2 + 6 and len({line.count("|") - line.count("\\|") for line in lines}) == 1
+
+
+@pytest.mark.parametrize(
+    ("mean", "spread", "text"),
+    [
+        (3.3141, 0.0172, "3.314 ± 0.017"),
+        (8.686, 0.555, "8.69 ± 0.56"),
+        (307.2, 41.0, "307 ± 41"),
+        (0.99991, 0.000012, "0.999910 ± 0.000012"),
+        (4.23512, float("nan"), "4.235"),
+        (float("nan"), 1.0, "-"),
+        (1.0, 0.0, "1"),
+    ],
+)
+def test_digits(mean, spread, text):
+    assert with_spread(mean, spread) == text
+
+
+def test_files(tmp_path):
+    given = scores()
+    paths = write_scores(given, tmp_path / "test")
+    assert [path.name for path in paths] == ["scores.md", "scores.csv", "scores.json"]
+    rows = list(csv.DictReader(io.StringIO(paths[1].read_text())))
+    assert len(rows) == 6 * 4 * 2
+    values = [float(r["RMSE"]) for r in rows if (r["split"], r["method"], r["region"]) == ("valid", "ilc", "b20")]
+    np.testing.assert_array_equal(values, given["valid", "ilc"].of("RMSE", "b20"))
+    records = json.loads(paths[2].read_text())
+    assert records == summary(given) and len(records) == 6 * 2 * len(METRICS)
+    assert [p.name for p in (tmp_path / "test").iterdir() if p.name.startswith(".")] == []
+
+
+def test_single_simulation_is_valid_json(tmp_path):
+    one = {("valid", "network"): Scores(np.array([0]), np.ones((1, 1, 1, len(METRICS))), ("I",), ("full",))}
+    path = write_scores(one, tmp_path)[2]
+    assert json.loads(path.read_text())[0]["spread"] is None and "NaN" not in path.read_text()
+
+
+def test_console(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    print_scores(scores())
+    shown = capsys.readouterr().out
+    assert "[dB]" in shown and "trained linear" in shown and "|b| > 20°" in shown and "RMSE / pixel ILC" in shown
+
+
+def test_nothing_scored(capsys, tmp_path):
+    print_scores({})
+    assert capsys.readouterr().out == "" and write_scores({}, tmp_path)[1].read_text() == ""
