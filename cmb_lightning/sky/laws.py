@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -12,8 +13,13 @@ from astropy.constants import h, k_B
 from ..errors import ConfigError
 from . import units
 
-H_OVER_K = (h / k_B).to_value("K s") * 1e9
+H_OVER_K = float((h / k_B).to_value("K s")) * 1e9
 """h/k [K/GHz]."""
+
+
+def _power(ratio: float, index: np.ndarray | float) -> np.ndarray | float:
+    """ratio ** index, several times faster for maps."""
+    return np.exp(math.log(ratio) * index)
 
 
 class Parameter:
@@ -67,7 +73,7 @@ class Law(ABC):
 
     def shift(self, frequency: float, reference: float, index: float) -> float:
         """Return the factor on `ratio` when the spectral index rises by `index`."""
-        return (frequency / reference) ** index
+        return _power(frequency / reference, index)
 
     def columns(self) -> dict[str, str]:
         """Names of the template's columns that the law needs, and the unit each is to be in."""
@@ -81,7 +87,7 @@ class Law(ABC):
 def _planck_ratio(frequency: float, reference: float, temperature: np.ndarray | float) -> np.ndarray | float:
     """Return B(frequency) / B(reference) of a black body, in brightness temperature."""
     x, x0 = H_OVER_K * frequency / temperature, H_OVER_K * reference / temperature
-    return frequency / reference * np.expm1(x0) / np.expm1(x)
+    return np.expm1(x0) / np.expm1(x) * (frequency / reference)
 
 
 class ModifiedBlackbody(Law):
@@ -101,7 +107,7 @@ class ModifiedBlackbody(Law):
     def ratio(self, frequency: float, reference: float, maps: Mapping[str, np.ndarray]) -> np.ndarray | float:
         """See `Law.ratio`."""
         beta, temperature = (p(maps) for p in self.parameters.values())
-        return (frequency / reference) ** beta * _planck_ratio(frequency, reference, temperature)
+        return _power(frequency / reference, beta) * _planck_ratio(frequency, reference, temperature)
 
 
 class TwoTemperatureBlackbody(Law):
@@ -149,10 +155,9 @@ class TwoTemperatureBlackbody(Law):
         """Brightness temperature up to a constant."""
         beta_cold, cold, beta_hot, hot, fraction, emissivity = (p(maps) for p in self.parameters.values())
         pivot = 3000.0
-        return frequency * (
-            fraction * emissivity * (frequency / pivot) ** beta_cold / np.expm1(H_OVER_K * frequency / cold)
-            + (1 - fraction) * (frequency / pivot) ** beta_hot / np.expm1(H_OVER_K * frequency / hot)
-        )
+        cold_dust = _power(frequency / pivot, beta_cold) / np.expm1(H_OVER_K * frequency / cold)
+        hot_dust = _power(frequency / pivot, beta_hot) / np.expm1(H_OVER_K * frequency / hot)
+        return frequency * (fraction * emissivity * cold_dust + (1 - fraction) * hot_dust)
 
 
 class PowerLaw(Law):
@@ -174,7 +179,7 @@ class PowerLaw(Law):
     def ratio(self, frequency: float, reference: float, maps: Mapping[str, np.ndarray]) -> np.ndarray | float:
         """See `Law.ratio`."""
         beta, curvature, pivot = (p(maps) for p in self.parameters.values())
-        return (frequency / reference) ** (beta + curvature * np.log(frequency / pivot))
+        return _power(frequency / reference, beta + curvature * np.log(frequency / pivot))
 
 
 class LogNormal(Law):
@@ -199,4 +204,4 @@ class LogNormal(Law):
         width = self.parameters["width"]
         if width.column is not None:
             raise ConfigError("index_scatter: a log-normal law whose width is a column cannot scatter; set it to 0")
-        return float(np.exp(index * np.log(frequency / reference) / width.offset**2))
+        return _power(frequency / reference, index / width.offset**2)

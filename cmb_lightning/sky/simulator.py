@@ -15,6 +15,7 @@ from .instrument import Channel, Instrument
 from .noise import read_sigma, white_noise
 from .rng import Draws
 from .spectra import CambSpectrum, Spectrum
+from .statistical import StatisticalGalaxy
 from .transforms import almxfl, check_lmax, check_nside, draw_unit_alm, ring_to_nest
 
 GENERATOR_VERSION = 1
@@ -27,13 +28,13 @@ class Sky:
 
     Args:
         cmb: spectrum of the CMB.
-        foregrounds: added up; empty for none.
+        foregrounds: added up; a random Galaxy by default, an empty list for none.
         gain_errors: multiplies the instrument's own scatter of the calibration (its `gain_error`); 0 for none.
         noise: whether the instrument adds noise.
     """
 
     cmb: Spectrum = field(default_factory=CambSpectrum)
-    foregrounds: list[Foreground] = field(default_factory=list)
+    foregrounds: list[Foreground] = field(default_factory=lambda: [StatisticalGalaxy()])
     gain_errors: float = 0.0
     noise: bool = True
 
