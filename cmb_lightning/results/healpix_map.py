@@ -11,8 +11,6 @@ import numpy as np
 from astropy import units as u
 
 from cmb_lightning.errors import ConfigError
-from cmb_lightning.sky.transforms import nest_to_ring, ring_to_nest
-from cmb_lightning.sky.units import to_uK_CMB
 
 Ordering = Literal["RING", "NESTED"]
 
@@ -52,6 +50,8 @@ class HealpixMap:
         """The same map with its pixels in the given order."""
         if ordering == self.ordering:
             return self
+        from cmb_lightning.sky.transforms import nest_to_ring, ring_to_nest  # sky itself reads maps through this module
+
         reorder = ring_to_nest if ordering == "NESTED" else nest_to_ring
         return replace(self, values=reorder(self.values), bad=reorder(self.bad), ordering=ordering)
 
@@ -71,6 +71,8 @@ class HealpixMap:
         Raises:
             ConfigError: If the unit is unknown, or is a plain kelvin, which may be thermodynamic or Rayleigh-Jeans.
         """
+        from cmb_lightning.sky.units import to_uK_CMB  # sky itself reads maps through this module
+
         if self.unit.endswith("K"):
             raise ConfigError(
                 f"{self.source}: the unit of {self.name} is {self.unit!r}, which may be thermodynamic or"
