@@ -3,6 +3,7 @@
 from .foregrounds import Foreground
 from .instrument import Channel, Instrument
 from .laws import Law, LogNormal, ModifiedBlackbody, PowerLaw, TwoTemperatureBlackbody
+from .presets import Presets
 from .simulator import Simulator, Sky
 from .spectra import CambSpectrum, FileSpectrum, PolynomialSpectrum, Spectrum
 from .statistical import Emission, RandomField, StatisticalGalaxy
@@ -20,6 +21,7 @@ __all__ = [
     "ModifiedBlackbody",
     "PolynomialSpectrum",
     "PowerLaw",
+    "Presets",
     "RandomField",
     "Simulator",
     "Sky",
