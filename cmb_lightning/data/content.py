@@ -39,6 +39,14 @@ class Statistics:
             minimum[c], maximum[c], bad[c] = values.min(), values.max(), np.count_nonzero(~good)
         return cls(minimum.tolist(), maximum.tolist(), bad.tolist())
 
+    def joined(self, other: "Statistics") -> "Statistics":
+        """The statistics of both sets of maps together."""
+        return Statistics(
+            np.fmin(self.minimum, other.minimum).tolist(),
+            np.fmax(self.maximum, other.maximum).tolist(),
+            np.add(self.bad, other.bad).tolist(),
+        )
+
 
 def shapes(layout: Layout, names: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
     """Shapes of the tensors that a simulation is made of."""

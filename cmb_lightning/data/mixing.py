@@ -45,20 +45,22 @@ class Mix:
     gain: np.ndarray
 
 
-def draw_mix(seed: int, epoch: int, index: int, n_sims: int, gain_scatter: np.ndarray) -> Mix:
+def draw_mix(seed: int, epoch: int, index: int, n_sims: int, bands: np.ndarray, scatter: np.ndarray) -> Mix:
     """The mix of one training sample, which depends on these arguments and nothing else.
 
-    Every CMB comes once in `n_sims` samples. Noise is drawn channel by channel, since channels have independent noise.
+    Every CMB comes once in `n_sims` samples. Noise is drawn channel by channel, since channels have independent noise;
+    the channels of a band share its calibration.
 
     Args:
         seed: Seed of the data.
         epoch: Epoch of the training.
         index: Number of the sample in the epoch, before shuffling.
         n_sims: Simulations to choose from.
-        gain_scatter: Standard deviation of the relative calibration error, shape (channel,).
+        bands: Number of each channel's band, shape (channel,).
+        scatter: Standard deviation of the relative calibration error, shape (channel,).
     """
-    rng = np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=(_MIX, epoch, index))))
-    n_channels = len(gain_scatter)
+    rng = stream("mix", seed, epoch, index)
+    n_channels = len(scatter)
     foregrounds = int(rng.integers(n_sims))
     first = rng.integers(n_sims, size=n_channels)
     second = (first + rng.integers(1, max(n_sims, 2), size=n_channels)) % n_sims
@@ -66,7 +68,7 @@ def draw_mix(seed: int, epoch: int, index: int, n_sims: int, gain_scatter: np.nd
     weights = np.stack([np.cos(angle), np.sin(angle)], axis=1)
     if n_sims == 1:  # the same noise twice would not add up to noise of the same level
         weights = np.stack([np.sign(weights[:, 0]), np.zeros(n_channels)], axis=1)
-    gain = rng.standard_normal(n_channels) * gain_scatter
+    gain = rng.standard_normal(int(bands.max()) + 1)[bands] * scatter
     return Mix(
         cmb=index % n_sims,
         foregrounds=foregrounds,
@@ -76,4 +78,7 @@ def draw_mix(seed: int, epoch: int, index: int, n_sims: int, gain_scatter: np.nd
     )
 
 
-_MIX = int.from_bytes(hashlib.sha256(b"training mix").digest()[:8], "little")
+def stream(purpose: str, seed: int, *key: int) -> np.random.Generator:
+    """A generator of random numbers that depend on the purpose, the seed and the key, and on nothing else."""
+    purpose_key = int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:8], "little")
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=(purpose_key, *key))))

@@ -10,17 +10,21 @@ Generation, scans and comparisons all run through `over_simulations`, and so can
 
 import errno
 import logging
+import math
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
 import sys
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from rich.console import Console
@@ -29,6 +33,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 log = logging.getLogger(__name__)
 
 RESTARTS = 3
+PATIENCE = 5.0
+"""Seconds of work that are done before processes are started, unless their number was given: starting takes as long."""
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}  # what stops one simulation would stop them all
 
@@ -80,12 +86,13 @@ def over_simulations(
     """Applies a function to every task, in several processes.
 
     The first task runs in this process, so that a mistake shows at once; the rest run in any order. When some fail the
-    others are finished first. A worker that is killed is replaced, up to three times.
+    others are finished first. A worker that is killed is replaced, up to three times. Workers import the main module:
+    keep what a script does under `if __name__ == "__main__":`.
 
     Args:
         function: Picklable; sent once to each worker, so that it may carry something large.
         tasks: Small picklable descriptions of the work, such as `Task`; `str(task)` names one in errors.
-        n_workers: Processes; the cores given to the job when None, and none beside this one when 1.
+        n_workers: Processes; 1 for none beside this one. When None the cores given to the job, and none for little work.
         reduce: Joins two results; applied in the order of the tasks, so that the outcome does not depend on timing.
         description: Text beside the progress bar, which is shown on a terminal only.
 
@@ -96,7 +103,7 @@ def over_simulations(
         SimulationError: A task failed, or its worker was killed again and again.
     """
     tasks = list(tasks)
-    workers = min(default_workers() if n_workers is None else n_workers, len(tasks) - 1)
+    workers = default_workers() if n_workers is None else n_workers
     if n_workers is not None and n_workers < 1:
         raise ValueError(f"n_workers: {n_workers} must be at least 1.")
     results = _Results(reduce)
@@ -108,8 +115,10 @@ def over_simulations(
         except Exception as error:
             raise SimulationError(f"{tasks[0]}: {_text(error)}") from error
         advance()
-        finished = _serial(function, tasks) if workers <= 1 else _pool(function, tasks, workers)
+        rest = deque(range(1, len(tasks)))
         failures: list[tuple[int, Exception]] = []
+        patience = math.inf if workers == 1 else PATIENCE if n_workers is None else 0.0
+        finished = chain(_serial(function, tasks, rest, patience), _pool(function, tasks, rest, workers))
         for index, outcome in finished:
             if isinstance(outcome, _Failure):
                 failures.append((index, outcome.error))
@@ -153,8 +162,10 @@ class _Results:
         return self._done[0] if self._done else None
 
 
-def _serial(function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
-    for index in range(1, len(tasks)):
+def _serial(function: Callable, tasks: Sequence[Any], todo: deque[int], patience: float) -> Iterator[tuple[int, Any]]:
+    start = time.monotonic()
+    while todo and time.monotonic() - start < patience:
+        index = todo.popleft()
         try:
             outcome = function(tasks[index])
         except Exception as error:
@@ -163,8 +174,10 @@ def _serial(function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[tu
         yield index, outcome
 
 
-def _pool(function: Callable[[Any], Any], tasks: Sequence[Any], workers: int) -> Iterator[tuple[int, Any]]:
-    todo = list(range(len(tasks) - 1, 0, -1))
+def _pool(function: Callable, tasks: Sequence[Any], todo: deque[int], workers: int) -> Iterator[tuple[int, Any]]:
+    if not todo:
+        return
+    workers = min(workers, len(todo))
     for attempt in range(RESTARTS + 1):
         running: dict[Future, int] = {}
         try:
@@ -172,7 +185,7 @@ def _pool(function: Callable[[Any], Any], tasks: Sequence[Any], workers: int) ->
                 while todo or running:
                     # Few tasks in flight: those are the suspects when a worker is killed.
                     while todo and len(running) < 2 * workers:
-                        index = todo.pop()
+                        index = todo.popleft()
                         running[executor.submit(_call, tasks[index])] = index
                     for future in wait(running, return_when=FIRST_COMPLETED).done:
                         try:
@@ -192,7 +205,7 @@ def _pool(function: Callable[[Any], Any], tasks: Sequence[Any], workers: int) ->
                     "there may be too little memory for so many workers (n_workers)."
                 ) from None
             log.warning("A worker process was killed during %s; starting new ones.", suspects)
-            todo.extend(sorted(running.values(), reverse=True))
+            todo.extendleft(sorted(running.values(), reverse=True))
 
 
 @contextmanager

@@ -1,0 +1,180 @@
+"""Simulations as samples: mixed anew for training, as they are for evaluation."""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from cmb_lightning.data.mixing import Mix, draw_mix, observe
+from cmb_lightning.data.splits import SplitData
+
+COMPONENTS = ("cmb", "foregrounds", "noise")
+
+
+class Preparation(Protocol):
+    """What a method does with maps before its network sees them; picklable."""
+
+    def prepare(self, maps: np.ndarray) -> np.ndarray:
+        """A linear step, channel by channel, of maps [uK_CMB] of shape (channel, pixel), NESTED."""
+        ...
+
+    def finish(self, prepared: np.ndarray) -> dict[str, np.ndarray]:
+        """The entries of a sample, from a mix of what `prepare` returned."""
+        ...
+
+
+class Unprepared:
+    """The maps as they are."""
+
+    def prepare(self, maps: np.ndarray) -> np.ndarray:
+        """The maps, unchanged."""
+        return maps
+
+    def finish(self, prepared: np.ndarray) -> dict[str, np.ndarray]:
+        """`inputs`, the maps."""
+        return {"inputs": prepared}
+
+
+class PreparedParts:
+    """The prepared components of a split's simulations, in memory that the workers of a DataLoader share.
+
+    Args:
+        data: The split.
+        n_sims: How many simulations, from the first.
+        preparation: Prepares them.
+        n_threads: Threads that do so.
+    """
+
+    def __init__(self, data: SplitData, n_sims: int, preparation: Preparation, n_threads: int) -> None:
+        self._parts: dict[str, torch.Tensor] = {}
+        one = preparation.prepare(data.cache.read(0, ("cmb",))["cmb"])
+        like = torch.from_numpy(one)
+        for name in COMPONENTS:
+            self._parts[name] = torch.empty((n_sims, *one.shape), dtype=like.dtype).share_memory_()
+
+        def fill(index: int) -> None:
+            for name, maps in data.cache.read(index, COMPONENTS).items():
+                self._parts[name][index] = torch.from_numpy(preparation.prepare(maps))
+
+        with ThreadPoolExecutor(n_threads) as executor:
+            list(executor.map(fill, range(n_sims)))
+
+    def part(self, name: str, index: int) -> np.ndarray:
+        """A prepared component of a simulation, shape (channel, ...)."""
+        return self._parts[name][index].numpy()
+
+    def channel(self, name: str, index: int, channel: int) -> np.ndarray:
+        """One channel of it."""
+        return self._parts[name][index, channel].numpy()
+
+    @staticmethod
+    def size(data: SplitData, n_sims: int, preparation: Preparation) -> int:
+        """Bytes that the components of so many simulations take."""
+        return len(COMPONENTS) * n_sims * preparation.prepare(data.cache.read(0, ("cmb",))["cmb"]).nbytes
+
+
+class RawParts:
+    """The components of a split's simulations as they are on disk, as `PreparedParts` would give them.
+
+    Args:
+        data: The split.
+    """
+
+    def __init__(self, data: SplitData) -> None:
+        self._cache = data.cache
+
+    def part(self, name: str, index: int) -> np.ndarray:
+        """A component of a simulation, shape (channel, pixel)."""
+        return self._cache.read(index, (name,))[name]
+
+    def channel(self, name: str, index: int, channel: int) -> np.ndarray:
+        """One channel of it, read without the rest."""
+        return self._cache.read_channel(index, name, channel)
+
+
+class MixedDataset(Dataset):
+    """Training samples: CMB i, foregrounds j, a sum of two noises for each channel and a new calibration error.
+
+    A sample depends on (seed, epoch, index) alone, which is its key. Its entries are those of the preparation, and
+    `target` (field, pixel) and `index`.
+
+    Args:
+        data: The split, complete.
+        n_sims: How many of its simulations are mixed.
+        n_samples: Samples in an epoch.
+        seed: Seed of the mixing.
+        gain_scatter: Standard deviation of the relative calibration error, shape (channel,).
+        preparation: What the method does with the maps. It is linear and so may come before or after the mixing: before
+            when `parts` are prepared.
+        parts: The components; as on disk when None.
+    """
+
+    def __init__(
+        self,
+        data: SplitData,
+        n_sims: int,
+        n_samples: int,
+        seed: int,
+        gain_scatter: np.ndarray,
+        preparation: Preparation,
+        parts: PreparedParts | None = None,
+    ) -> None:
+        self._data, self._n_sims, self._n_samples, self._seed = data, n_sims, n_samples, seed
+        self._scatter, self._preparation = gain_scatter, preparation
+        self._parts, self._prepared = parts or RawParts(data), parts is not None
+        names = [channel.rpartition("_")[0] for channel in data.cache.layout.channels]
+        self._bands = np.unique(names, return_inverse=True)[1]
+
+    def __len__(self) -> int:
+        return self._n_samples
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
+        epoch, index = key
+        mix = draw_mix(self._seed, epoch, index, self._n_sims, self._bands, self._scatter)
+        parts = {name: self._parts.part(name, getattr(mix, name)) for name in ("cmb", "foregrounds")}
+        sky = observe({**parts, "noise": self._noise(mix), "gain": mix.gain})
+        sample: dict[str, Any] = self._preparation.finish(sky if self._prepared else self._preparation.prepare(sky))
+        target = self._data.cache.read(mix.cmb, ("target",))["target"]
+        return {**sample, "target": target, "index": np.int64(index)}
+
+    def _noise(self, mix: Mix) -> np.ndarray:
+        rows = [
+            sum(w * self._parts.channel("noise", sim, channel) for w, sim in zip(weights, sims, strict=True))
+            for channel, (weights, sims) in enumerate(zip(mix.weights, mix.noise, strict=True))
+        ]
+        return np.stack(rows)
+
+
+class FixedDataset(Dataset):
+    """The simulations of a split as they are.
+
+    Entries are those of the preparation, `observed` (channel, pixel), `target` (field, pixel), `index` and `split`.
+
+    Args:
+        data: The split, complete.
+        n_sims: How many of its simulations, from the first.
+        preparation: What the method does with the maps.
+        keep_bytes: Memory for keeping samples once they are made.
+    """
+
+    def __init__(self, data: SplitData, n_sims: int, preparation: Preparation, keep_bytes: int = 0) -> None:
+        self._data, self._n_sims, self._preparation = data, n_sims, preparation
+        self._keep_bytes = keep_bytes
+        self._kept: dict[int, dict[str, Any]] = {}
+
+    def __len__(self) -> int:
+        return self._n_sims
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if index in self._kept:
+            return self._kept[index]
+        parts = self._data.cache.read(index)
+        observed = observe(parts)
+        sample: dict[str, Any] = self._preparation.finish(self._preparation.prepare(observed))
+        sample |= {"target": parts["target"], "observed": observed, "index": np.int64(index), "split": self._data.name}
+        size = sum(value.nbytes for value in sample.values() if isinstance(value, np.ndarray))
+        if size * self._n_sims <= self._keep_bytes:
+            self._kept[index] = sample
+        return sample

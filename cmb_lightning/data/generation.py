@@ -1,0 +1,80 @@
+"""Making the simulations that a split lacks."""
+
+import logging
+import time
+from dataclasses import dataclass
+
+from cmb_lightning.data.cache import SplitCache
+from cmb_lightning.data.splits import Generator
+from cmb_lightning.data.work import Task, over_simulations
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was done for a split.
+
+    Attributes:
+        split: Its name.
+        made: Simulations made now.
+        found: Simulations that were there.
+        seconds: Time it took.
+        bytes: Bytes written.
+    """
+
+    split: str
+    made: int
+    found: int
+    seconds: float
+    bytes: int
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """Makes one simulation, unless another process has done so in the meantime; returns the bytes written."""
+
+    cache: SplitCache
+    generator: Generator
+
+    def __call__(self, task: Task) -> int:
+        if self.cache.fault(task.index) is None:
+            return 0
+        self.cache.heal(task.index)
+        made = self.cache.publish(task.index, self.generator.simulate(task.split, task.index))
+        return self.cache.path(task.index).stat().st_size if made else 0
+
+
+def make_split(cache: SplitCache, generator: Generator, n_sims: int, n_workers: int | None = None) -> Report:
+    """Makes what is missing of the first `n_sims` simulations, and nothing else.
+
+    A complete split is only read. The simulations do not depend on the number of workers, on other simulations, or on
+    how often the work was interrupted.
+
+    Args:
+        cache: Where the split is kept.
+        generator: Makes a simulation.
+        n_sims: How many there shall be.
+        n_workers: Processes; the cores given to the job when None.
+
+    Raises:
+        ConfigError: The cache cannot be written.
+        OSError: There is too little space.
+        SimulationError: Some simulations could not be made; it names them.
+    """
+    start = time.monotonic()
+    missing = cache.missing(n_sims)
+    written: list[int] = []
+    if missing:
+        cache.make_folder()
+        cache.check_space(len(missing))
+        tasks = [Task(cache.split, index) for index in missing]
+        description = f"simulating {cache.split}"
+        written = over_simulations(_Maker(cache, generator), tasks, n_workers=n_workers, description=description)
+    made = sum(size > 0 for size in written)
+    report = Report(cache.split, made, n_sims - made, time.monotonic() - start, sum(written))
+    log.info(
+        "%s: %d simulations made (%d bytes, %.1f s), %d found, in %s",
+        *(report.split, report.made, report.bytes, report.seconds, report.found, cache.folder),
+    )
+    return report

@@ -1,0 +1,60 @@
+"""Which simulations a process works on, and in which order."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from torch.utils.data import DistributedSampler
+
+from cmb_lightning.data.mixing import stream
+
+
+class TrainingSampler(DistributedSampler):
+    """Every sample at most once in an epoch over all processes, in an order that depends on (seed, epoch) alone.
+
+    It yields (epoch, index), so that a sample can depend on the epoch in whatever process it is made. It is a
+    DistributedSampler so that Lightning leaves it as it is.
+
+    Args:
+        n_samples: Samples in an epoch.
+        seed: Seed of the order.
+        rank: Number of this process.
+        world_size: How many processes there are.
+        epoch: Epoch to begin with.
+        start: Samples of that epoch that this process has had already.
+    """
+
+    def __init__(
+        self, n_samples: int, seed: int, rank: int = 0, world_size: int = 1, epoch: int = 0, start: int = 0
+    ) -> None:
+        super().__init__(range(n_samples), world_size, rank, shuffle=True, seed=seed, drop_last=True)
+        self.epoch = epoch
+        self._resumed = (epoch, start)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        order = stream("order", self.seed, self.epoch).permutation(len(self.dataset))
+        mine = order[self.rank :: self.num_replicas][: len(self)]
+        start = self._resumed[1] if self.epoch == self._resumed[0] else 0
+        return iter([(self.epoch, int(index)) for index in mine[start:]])
+
+    def __len__(self) -> int:
+        return len(self.dataset) // self.num_replicas
+
+
+class EvaluationSampler(DistributedSampler):
+    """Every simulation exactly once over all processes: none is repeated to make the shares equal.
+
+    Args:
+        n_samples: Simulations.
+        rank: Number of this process.
+        world_size: How many processes there are.
+    """
+
+    def __init__(self, n_samples: int, rank: int = 0, world_size: int = 1) -> None:
+        super().__init__(range(n_samples), world_size, rank, shuffle=False)
+        self._mine = np.arange(rank, n_samples, world_size)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._mine.tolist())
+
+    def __len__(self) -> int:
+        return len(self._mine)

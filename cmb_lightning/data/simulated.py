@@ -1,0 +1,252 @@
+"""What data modules of simulations have in common: making what a stage needs, checking it, and loaders."""
+
+import logging
+import shlex
+import sys
+import warnings
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+from torch.utils.data import DataLoader, Dataset
+
+from cmb_lightning.data.generation import make_split
+from cmb_lightning.data.layout import Layout
+from cmb_lightning.data.paths import PathTemplate
+from cmb_lightning.data.sampler import EvaluationSampler, TrainingSampler
+from cmb_lightning.data.scaling import Extremes, write_extremes
+from cmb_lightning.data.splits import SplitData, choose_splits
+from cmb_lightning.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+LARGE = 8 * 2**30
+"""Bytes to simulate above which several processes of a training job refuse to: they would wait for one."""
+
+
+class SimulatedDataModule(L.LightningDataModule):
+    """Makes the simulations that a stage needs, takes their extremes from headers, and loads them.
+
+    Args:
+        layout: What the maps look like.
+        splits: The splits, by name in lower case.
+        scaled_by: Splits whose extremes scale the maps.
+        seed: Seed of the order of training.
+        batch_size: Maps in a batch.
+        num_workers: Processes that load data; 0 for none beside the training's own.
+        n_workers: Processes that simulate; the cores given to the job when None.
+        run_inference_on: Splits for test and predict.
+        extremes_path: Where the extremes are written beside the data.
+
+    Attributes:
+        layout: What the maps look like; known from the start.
+        extremes: After `setup` for fit: extremes of the `inputs` and of the `target`.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        splits: dict[str, SplitData],
+        scaled_by: tuple[str, ...],
+        seed: int,
+        batch_size: int,
+        num_workers: int,
+        n_workers: int | None,
+        run_inference_on: list[str],
+        extremes_path: PathTemplate,
+    ) -> None:
+        super().__init__()
+        self.prepare_data_per_node = False
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer maps than processes is no error
+        if batch_size < 1:
+            raise ConfigError(f"batch_size: {batch_size} must be at least 1.")
+        if num_workers < 0:
+            raise ConfigError(f"num_workers: {num_workers} must be 0 or more.")
+        if n_workers is not None and n_workers < 1:
+            raise ConfigError(f"n_workers: {n_workers} must be at least 1; leave it out to use the job's cores.")
+        self.layout = layout
+        self.splits = splits
+        self.run_inference_on = choose_splits(run_inference_on, list(splits), "run_inference_on")
+        self.extremes: dict[str, Extremes] | None = None
+        self.seed, self.batch_size, self.num_workers, self.n_workers = seed, batch_size, num_workers, n_workers
+        self._scaled_by, self._extremes_path = scaled_by, extremes_path
+
+    # Which simulations a stage needs
+
+    @property
+    def inference_splits(self) -> list[str]:
+        """Names of the splits behind the evaluation loaders, in the order of `dataloader_idx`."""
+        return self.run_inference_on if self._stage in ("test", "predict") else ["valid"]
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Name of each split's recipe: what its maps depend on."""
+        return {name: data.cache.id for name, data in self.splits.items()}
+
+    @property
+    def dataset(self) -> str:
+        """Name of the data set."""
+        return next(iter(self.splits.values())).cache.dataset
+
+    def n_sims(self, split: str) -> int:
+        """How many simulations of a split are made: one of each in a `fast_dev_run`."""
+        return 1 if self._fast_dev_run else self.splits[split].n_sims
+
+    def n_used(self, split: str) -> int:
+        """How many simulations of a split are used for inference."""
+        return 1 if self._fast_dev_run else self.splits[split].n_used
+
+    def training_parts(self, n_sims: int) -> Iterator[dict[str, np.ndarray]]:
+        """The parts of the first training simulations, as they are stored."""
+        return islice(self.splits["train"], min(n_sims, self.n_sims("train")))
+
+    def scaling(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Smallest and largest values [uK_CMB] of the training's `inputs` (channel,) and `target` (field,).
+
+        Raises:
+            RuntimeError: There was no `setup` for fit.
+        """
+        if self.extremes is None:
+            raise RuntimeError("The extremes are known after setup('fit') only.")
+        return {name: extremes.arrays() for name, extremes in self.extremes.items()}
+
+    # Lightning's hooks
+
+    def prepare_data(self) -> None:
+        """Makes the simulations that this stage needs and the cache lacks, on one process only."""
+        needed = self._needed(self._stage)
+        if self.trainer is not None and self.trainer.world_size > 1:
+            self._refuse_large(needed)
+        for name in needed:
+            data = self.splits[name]
+            make_split(data.cache, data.generator, self.n_sims(name), self.n_workers)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Checks that what the stage needs is there, and takes the extremes for fit, reading headers only."""
+        needed = self._needed(stage)
+        summaries = {name: self.splits[name].summary(self.n_sims(name)) for name in needed}
+        if stage not in ("fit", None):
+            return
+        merged = dict(summaries[self._scaled_by[0]])
+        for name in self._scaled_by[1:]:
+            merged = {group: found.joined(summaries[name][group]) for group, found in merged.items()}
+        target = Extremes.of(merged["target"], self.layout.fields, self.layout.unit)
+        inputs = merged.get("observed")
+        self.extremes = {
+            "inputs": Extremes.of(inputs, self.layout.channels, self.layout.unit) if inputs else target,
+            "target": target,
+        }
+        for group, extremes in self.extremes.items():
+            if constant := extremes.constant():
+                log.warning("The %s %s are constant: they carry nothing.", group, ", ".join(constant))
+        if self.trainer is not None and self.trainer.is_global_zero and not self._fast_dev_run:
+            self.write_extremes(Path(self.trainer.default_root_dir) / "extremes.yaml")
+
+    def write_extremes(self, path: Path | None = None) -> Path:
+        """Writes the extremes as YAML with units, beside the data unless a path is given, and returns where."""
+        path = path or self._extremes_path(root=self._root, dataset=self.dataset)
+        write_extremes(path, self.extremes, {name: self.identity[name] for name in self._scaled_by})
+        return path
+
+    def train_dataloader(self) -> DataLoader:
+        """Loads training samples, from where the training stands."""
+        epoch, batches = self._position()
+        dataset = self.training_dataset()
+        if len(dataset) < self._world_size:
+            raise ConfigError(f"samples_per_epoch: {len(dataset)} is fewer than the {self._world_size} processes.")
+        sampler = TrainingSampler(
+            len(dataset), self.seed, self._rank, self._world_size, epoch, start=batches * self.batch_size
+        )
+        # The sampler goes on in the middle of an epoch; Lightning looks for that in the loader.
+        warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")
+        return self._loader(dataset, sampler)
+
+    def val_dataloader(self) -> DataLoader:
+        """Loads the validation split."""
+        return self._evaluation_loader("valid")
+
+    def test_dataloader(self) -> list[DataLoader]:
+        """Loads the splits named by `run_inference_on`, one loader for each."""
+        return [self._evaluation_loader(name) for name in self.run_inference_on]
+
+    def predict_dataloader(self) -> list[DataLoader]:
+        """Loads the splits named by `run_inference_on`, one loader for each."""
+        return self.test_dataloader()
+
+    # What a kind of data has of its own
+
+    def training_dataset(self) -> Dataset:
+        """The training samples, by (epoch, index)."""
+        raise NotImplementedError
+
+    def evaluation_dataset(self, split: str) -> Dataset:
+        """The simulations of a split, by index."""
+        raise NotImplementedError
+
+    # Details
+
+    @property
+    def _stage(self) -> str | None:
+        return None if self.trainer is None or self.trainer.state.fn is None else str(self.trainer.state.fn.value)
+
+    @property
+    def _fast_dev_run(self) -> bool:
+        return self.trainer is not None and bool(self.trainer.fast_dev_run)
+
+    @property
+    def _rank(self) -> int:
+        return 0 if self.trainer is None else self.trainer.global_rank
+
+    @property
+    def _world_size(self) -> int:
+        return 1 if self.trainer is None else self.trainer.world_size
+
+    @property
+    def _root(self) -> Path:
+        return next(iter(self.splits.values())).cache.root
+
+    def _needed(self, stage: str | None) -> list[str]:
+        if stage is None:
+            return list(self.splits)
+        names = {"fit": ["train", "valid"], "validate": ["valid"]}.get(stage, self.run_inference_on)
+        return choose_splits(names, list(self.splits), "splits")
+
+    def _refuse_large(self, needed: list[str]) -> None:
+        missing = {name: len(self.splits[name].cache.missing(self.n_sims(name))) for name in needed}
+        size = sum(count * self.splits[name].cache.size() for name, count in missing.items())
+        if size > LARGE:
+            arguments = ["simulate" if word in _COMMANDS else word for word in sys.argv[1:]]
+            raise ConfigError(
+                f"{sum(missing.values())} simulations ({size / 2**30:.0f} GiB) are missing in {self._root}, more than "
+                f"several processes should wait for; make them first: {shlex.join(['cmb-lightning', *arguments])}"
+            )
+
+    def _position(self) -> tuple[int, int]:
+        """The epoch that the training stands in, and the batches of it that were trained on."""
+        if self.trainer is None:
+            return 0, 0
+        loop = self.trainer.fit_loop
+        epochs, batches = loop.epoch_progress.current, loop.epoch_loop.batch_progress
+        if epochs.ready == epochs.processed:
+            return epochs.processed, 0
+        if batches.is_last_batch:  # of an epoch that only its end was missing to
+            return epochs.processed + 1, 0
+        return epochs.processed, batches.current.ready
+
+    def _evaluation_loader(self, split: str) -> DataLoader:
+        dataset = self.evaluation_dataset(split)
+        return self._loader(dataset, EvaluationSampler(len(dataset), self._rank, self._world_size))
+
+    def _loader(self, dataset: Dataset, sampler: TrainingSampler | EvaluationSampler) -> DataLoader:
+        options: dict[str, Any] = {}
+        if self.num_workers:  # forked workers can hang: torch and the transforms have threads
+            options = {"multiprocessing_context": "spawn", "persistent_workers": True}
+        return DataLoader(
+            dataset, self.batch_size, sampler=sampler, num_workers=self.num_workers, pin_memory=False, **options
+        )
+
+
+_COMMANDS = ("fit", "validate", "test", "predict")

@@ -1,0 +1,161 @@
+"""Simulated observations of the microwave sky, for training and scores."""
+
+import dataclasses
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cmb_lightning.data.cache import SplitCache
+from cmb_lightning.data.datasets import FixedDataset, MixedDataset, PreparedParts, Unprepared
+from cmb_lightning.data.layout import Layout
+from cmb_lightning.data.paths import PathTemplate
+from cmb_lightning.data.simulated import SimulatedDataModule
+from cmb_lightning.data.splits import Split, SplitData, check_cap, check_splits
+from cmb_lightning.data.work import default_workers
+from cmb_lightning.errors import ConfigError
+from cmb_lightning.sky.instrument import Instrument
+from cmb_lightning.sky.simulator import Simulator, Sky
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class SkySplit(Split):
+    """A split of simulated skies.
+
+    Args:
+        n_sims: Simulations to make.
+        n_sims_cap: How many of them, the first ones, are used for inference; all when None.
+        sky: Its own sky; that of the data set when None.
+        gain_errors: Its own calibration errors, in place of the sky's.
+    """
+
+    sky: Sky | None = None
+    gain_errors: float | None = None
+
+
+class SkyDataModule(SimulatedDataModule):
+    """Simulated observations: CMB, foregrounds and noise seen by an instrument, and the CMB as the target.
+
+    Args:
+        splits: Splits by name; fit needs `train` and `valid`.
+        instrument: Name of a table that is shipped (`reference`, `planck`, `real_sky_64`), or path of one.
+        nside: HEALPix resolution of the maps, a power of two.
+        lmax: Highest multipole; 2 nside when None.
+        sky: What is simulated.
+        bands: Bands of the instrument; all when None.
+        fields: Fields of them: I, Q, U.
+        scale_from_nside: The instrument is made for this nside: its beams grow with the pixels to `nside`, its noise
+            per pixel stays. None to take it as it is.
+        max_fwhm: No beam grows beyond this [arcmin]; no limit when None.
+        target_fwhm: Beam of the target [arcmin]; that of the smallest beam of the instrument when None.
+        templates: Folder of the foregrounds' template files.
+        seed: Seed of all random numbers.
+        dataset: Name of the data set, a folder in the cache.
+        root: Folder of the cache.
+        run_inference_on: Splits for test and predict.
+        n_sims_cap: How many simulations of each split are used for inference; all when None.
+        samples_per_epoch: Training samples in an epoch; as many as there are training simulations when None.
+        batch_size: Maps in a batch.
+        num_workers: Processes that load data; 0 for none beside the training's own.
+        n_workers: Processes that simulate; the cores given to the job when None.
+        keep: Memory [GiB] in which a process may keep prepared training maps, and as much for those of evaluation.
+        extremes: Where `simulate` writes the extremes of the training maps.
+
+    Raises:
+        ConfigError: A value cannot work.
+        FileNotFoundError: An input file is missing.
+    """
+
+    def __init__(
+        self,
+        splits: dict[str, SkySplit],
+        instrument: str = "reference",
+        nside: int = 64,
+        lmax: int | None = None,
+        sky: Sky | None = None,
+        bands: list[str] | None = None,
+        fields: list[str] | None = None,
+        scale_from_nside: int | None = None,
+        max_fwhm: float | None = None,
+        target_fwhm: float | None = None,
+        templates: Path | None = None,
+        seed: int = 0,
+        dataset: str = "sky",
+        root: Path = Path("cache"),
+        run_inference_on: list[str] | None = None,
+        n_sims_cap: int | None = None,
+        samples_per_epoch: int | None = None,
+        batch_size: int = 4,
+        num_workers: int = 0,
+        n_workers: int | None = None,
+        keep: float = 4.0,
+        extremes: str = "{root}/{dataset}/extremes.yaml",
+    ) -> None:
+        checked = check_splits(splits)
+        check_cap(n_sims_cap)
+        if samples_per_epoch is not None and samples_per_epoch < 1:
+            raise ConfigError(f"samples_per_epoch: {samples_per_epoch} must be at least 1.")
+        if keep < 0:
+            raise ConfigError(f"keep: {keep} must be 0 GiB or more.")
+        loaded = Instrument.load(instrument, scale_from_nside or nside, bands, tuple(fields or "I"))
+        if scale_from_nside is not None:
+            loaded = loaded.scaled(nside, max_fwhm)
+        simulators = {
+            name: Simulator(loaded, nside, lmax, target_fwhm, _sky_of(split, sky or Sky()), seed, templates)
+            for name, split in checked.items()
+        }
+        one = next(iter(simulators.values()))
+        layout = Layout(
+            nside=nside,
+            lmax=one.lmax,
+            channels=tuple(channel.name for channel in loaded.channels),
+            fwhm=tuple(channel.fwhm for channel in loaded.channels),
+            fields=loaded.fields,
+            target_fwhm=one.target_fwhm,
+        )
+        data = {}
+        for name, simulator in simulators.items():
+            cache = SplitCache(root, dataset, name, simulator.recipe(name), layout)
+            data[name] = SplitData(cache, simulator, checked[name], n_sims_cap)
+        super().__init__(
+            layout,
+            data,
+            scaled_by=("train",),
+            seed=seed,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            n_workers=n_workers,
+            run_inference_on=run_inference_on or ["valid" if "valid" in data else next(iter(data))],
+            extremes_path=PathTemplate(extremes, "extremes", optional=("root", "dataset")),
+        )
+        self._samples_per_epoch = samples_per_epoch
+        self._keep_bytes = int(keep * 2**30)
+
+    def training_dataset(self) -> MixedDataset:
+        """Mixed anew in each epoch; prepared maps are kept in memory if they fit."""
+        train, n_sims = self.splits["train"], self.n_sims("train")
+        simulator: Simulator = train.generator
+        preparation = Unprepared() if self.trainer is None else self.trainer.lightning_module.preparation(scored=False)
+        scatter = np.array([simulator.sky.gain_errors * channel.gain_error for channel in simulator.channels])
+        size = PreparedParts.size(train, n_sims, preparation)
+        parts = None
+        if size <= self._keep_bytes:
+            parts = PreparedParts(train, n_sims, preparation, self.n_workers or default_workers())
+        else:
+            log.info("keep: prepared training maps would take %.1f GiB; each sample is prepared anew.", size / 2**30)
+        n_samples = self._samples_per_epoch or n_sims
+        return MixedDataset(train, n_sims, n_samples, self.seed, scatter, preparation, parts)
+
+    def evaluation_dataset(self, split: str) -> FixedDataset:
+        """The simulations as they are, with the linear results beside them when they are scored."""
+        scored = self._stage != "predict"
+        preparation = Unprepared() if self.trainer is None else self.trainer.lightning_module.preparation(scored=scored)
+        return FixedDataset(self.splits[split], self.n_used(split), preparation, self._keep_bytes)
+
+
+def _sky_of(split: SkySplit, default: Sky) -> Sky:
+    sky = split.sky or default
+    return sky if split.gain_errors is None else dataclasses.replace(sky, gain_errors=split.gain_errors)
