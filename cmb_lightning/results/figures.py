@@ -186,6 +186,16 @@ def spectra_figure(
     return figure
 
 
+def figure_pixels(figure: Figure, dpi: int = 90) -> np.ndarray:
+    """A figure as an image, uint8, shape (height, width, 3)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure.set_dpi(dpi)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.array(canvas.buffer_rgba())[..., :3]
+
+
 def tidy(axes: Axes) -> None:
     """Give axes the look that all plots share."""
     axes.grid(color=GREY, alpha=0.25, lw=0.6)

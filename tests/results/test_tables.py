@@ -79,7 +79,13 @@ def test_console(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "160")
     print_scores(scores())
     shown = capsys.readouterr().out
-    assert "[dB]" in shown and "trained linear" in shown and "|b| > 20°" in shown and "RMSE /" in shown and "pixel ILC" in shown
+    assert (
+        "[dB]" in shown
+        and "trained linear" in shown
+        and "|b| > 20°" in shown
+        and "RMSE /" in shown
+        and "pixel ILC" in shown
+    )
 
 
 def test_nothing_scored(capsys, tmp_path):
