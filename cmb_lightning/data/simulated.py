@@ -245,7 +245,7 @@ class SimulatedDataModule(L.LightningDataModule):
         if self.num_workers:  # forked workers can hang: torch and the transforms have threads
             options = {"multiprocessing_context": "spawn", "persistent_workers": True}
         return DataLoader(
-            dataset, self.batch_size, sampler=sampler, num_workers=self.num_workers, pin_memory=False, **options
+            dataset, batch_size=self.batch_size, sampler=sampler, num_workers=self.num_workers, **options
         )
 
 
