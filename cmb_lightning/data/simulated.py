@@ -82,6 +82,16 @@ class SimulatedDataModule(L.LightningDataModule):
         return self.run_inference_on if self._stage in ("test", "predict") else ["valid"]
 
     @property
+    def root(self) -> Path:
+        """Folder of the cache."""
+        return next(iter(self.splits.values())).cache.root
+
+    @property
+    def dataset(self) -> str:
+        """Name of the data set."""
+        return next(iter(self.splits.values())).cache.dataset
+
+    @property
     def identity(self) -> dict[str, str]:
         """Name of each split's recipe: what its maps depend on."""
         return {name: data.cache.id for name, data in self.splits.items()}
@@ -147,7 +157,7 @@ class SimulatedDataModule(L.LightningDataModule):
 
     def write_extremes(self, path: Path | None = None) -> Path:
         """Writes the extremes as YAML with units, beside the data unless a path is given, and returns where."""
-        path = path or self._extremes_path(root=self._root, dataset=self.dataset)
+        path = path or self._extremes_path(root=self.root, dataset=self.dataset)
         write_extremes(path, self.extremes, {name: self.identity[name] for name in self._scaled_by})
         return path
 
@@ -204,10 +214,6 @@ class SimulatedDataModule(L.LightningDataModule):
     def _world_size(self) -> int:
         return 1 if self.trainer is None else self.trainer.world_size
 
-    @property
-    def _root(self) -> Path:
-        return next(iter(self.splits.values())).cache.root
-
     def _needed(self, stage: str | None) -> list[str]:
         if stage is None:
             return list(self.splits)
@@ -220,7 +226,7 @@ class SimulatedDataModule(L.LightningDataModule):
         if size > LARGE:
             arguments = ["simulate" if word in _COMMANDS else word for word in sys.argv[1:]]
             raise ConfigError(
-                f"{sum(missing.values())} simulations ({size / 2**30:.0f} GiB) are missing in {self._root}, more than "
+                f"{sum(missing.values())} simulations ({size / 2**30:.0f} GiB) are missing in {self.root}, more than "
                 f"several processes should wait for; make them first: {shlex.join(['cmb-lightning', *arguments])}"
             )
 
@@ -244,9 +250,7 @@ class SimulatedDataModule(L.LightningDataModule):
         options: dict[str, Any] = {}
         if self.num_workers:  # forked workers can hang: torch and the transforms have threads
             options = {"multiprocessing_context": "spawn", "persistent_workers": True}
-        return DataLoader(
-            dataset, batch_size=self.batch_size, sampler=sampler, num_workers=self.num_workers, **options
-        )
+        return DataLoader(dataset, batch_size=self.batch_size, sampler=sampler, num_workers=self.num_workers, **options)
 
 
 _COMMANDS = ("fit", "validate", "test", "predict")

@@ -92,7 +92,7 @@ def over_simulations(
     Args:
         function: Picklable; sent once to each worker, so that it may carry something large.
         tasks: Small picklable descriptions of the work, such as `Task`; `str(task)` names one in errors.
-        n_workers: Processes; 1 for none beside this one. When None the cores given to the job, and none for little work.
+        n_workers: Processes; 1 for none beside this one. When None the cores given to the job, if it is worth it.
         reduce: Joins two results; applied in the order of the tasks, so that the outcome does not depend on timing.
         description: Text beside the progress bar, which is shown on a terminal only.
 

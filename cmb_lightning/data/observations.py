@@ -1,0 +1,245 @@
+"""A user's own maps, to be cleaned by a trained model."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+from torch.utils.data import DataLoader, Dataset
+
+from cmb_lightning.data.datasets import Preparation, Unprepared
+from cmb_lightning.data.layout import Layout
+from cmb_lightning.data.names import check_name
+from cmb_lightning.data.recipe import file_digest, recipe_id
+from cmb_lightning.data.sampler import EvaluationSampler
+from cmb_lightning.errors import ConfigError
+from cmb_lightning.results.fits import read_map
+from cmb_lightning.sky.foregrounds import analyse, synthesise
+from cmb_lightning.sky.instrument import Channel, Instrument
+from cmb_lightning.sky.transforms import nest_to_ring, ring_to_nest, rotate_alm
+
+log = logging.getLogger(__name__)
+
+
+class ObservationsDataModule(L.LightningDataModule):
+    """Observed maps in FITS files, for `predict`.
+
+    Unit, ordering and coordinates come from the headers, or are stated here. Maps are brought to NESTED order, Galactic
+    coordinates and uK_CMB; pixels without data are filled for the transforms and masked in the output; the monopole
+    (outside them) is removed and logged.
+
+    Args:
+        observations: Files by name of the observation and band: `{planck: {30: 30GHz.fits, 44: 44GHz.fits}}`.
+        instrument: Name of a table that is shipped, or path of one: beams and frequencies of the maps.
+        nside: HEALPix resolution of the maps.
+        lmax: Highest multipole that is used; 2 nside when None.
+        bands: Bands of the instrument; all when None.
+        fields: Fields of them: I, Q, U.
+        target_fwhm: Beam of the cleaned map [arcmin]; that of the smallest beam of the instrument when None.
+        unit: Unit of all maps, or by band, for files that do not state it.
+        ordering: RING or NESTED, for files that do not state it.
+        coordinates: G, E or C, for files that do not state it.
+        remove_dipole: Also remove the dipole from maps of I.
+        dataset: Name of the data set, a folder among the predictions.
+        batch_size: Maps in a batch.
+
+    Raises:
+        ConfigError: A value cannot work, or a map is missing.
+        FileNotFoundError: A file is missing.
+    """
+
+    def __init__(
+        self,
+        observations: dict[str, dict[str, str]],
+        instrument: str,
+        nside: int,
+        lmax: int | None = None,
+        bands: list[str] | None = None,
+        fields: list[str] | None = None,
+        target_fwhm: float | None = None,
+        unit: str | dict[str, str] | None = None,
+        ordering: str | None = None,
+        coordinates: str | None = None,
+        remove_dipole: bool = False,
+        dataset: str = "observations",
+        batch_size: int = 1,
+    ) -> None:
+        super().__init__()
+        self.allow_zero_length_dataloader_with_multiple_devices = True
+        self.dataset = check_name(dataset, "dataset")
+        if batch_size < 1:
+            raise ConfigError(f"batch_size: {batch_size} must be at least 1.")
+        loaded = Instrument.load(instrument, nside, bands, tuple(fields or "I"))
+        self.channels = loaded.channels
+        self.layout = Layout(
+            nside=nside,
+            lmax=2 * nside if lmax is None else lmax,
+            channels=tuple(channel.name for channel in self.channels),
+            fwhm=tuple(channel.fwhm for channel in self.channels),
+            fields=loaded.fields,
+            target_fwhm=min(c.fwhm for c in self.channels) if target_fwhm is None else target_fwhm,
+        )
+        if not observations:
+            raise ConfigError("observations: there are none; name at least one and its files.")
+        self.names = list(observations)
+        self.files = [self._files(name, files, loaded.bands) for name, files in observations.items()]
+        self._units = unit if isinstance(unit, dict) else dict.fromkeys(loaded.bands, unit)
+        if unknown := sorted(set(self._units) - set(loaded.bands)):
+            raise ConfigError(f"unit: there is no band {unknown[0]!r}; there are {', '.join(loaded.bands)}.")
+        self._ordering, self._coordinates = ordering, coordinates
+        self._remove_dipole, self._batch_size = remove_dipole, batch_size
+        self._maps: list[tuple[np.ndarray, np.ndarray]] = []
+
+    @property
+    def inference_splits(self) -> list[str]:
+        """The one name that stands for the split of these maps."""
+        return ["observations"]
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """A name for the content of the files."""
+        digests = {f"{name}/{b}": file_digest(p) for name, f in zip(self.names, self.files, strict=True) for b, p in f}
+        return {"observations": recipe_id(digests)}
+
+    def setup(self, stage: str | None = None) -> None:
+        """Reads the maps.
+
+        Raises:
+            ConfigError: A map cannot be used, or the stage needs a truth.
+        """
+        if stage != "predict":
+            raise ConfigError(f"data: observations have no truth, so `{stage}` cannot be done with them; use predict.")
+        self._maps = [self._read(name, dict(files)) for name, files in zip(self.names, self.files, strict=True)]
+
+    def predict_dataloader(self) -> DataLoader:
+        """Loads the observations, in the order of the configuration."""
+        preparation = Unprepared() if self.trainer is None else self.trainer.lightning_module.preparation(scored=False)
+        rank, world_size = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+        sampler = EvaluationSampler(len(self._maps), rank, world_size)
+        return DataLoader(ObservedMaps(self._maps, preparation), self._batch_size, sampler=sampler)
+
+    def _files(self, name: str, files: dict[str, str], bands: tuple[str, ...]) -> list[tuple[str, Path]]:
+        check_name(name, "observations")
+        files = {str(band): Path(path) for band, path in files.items()}
+        for band in bands:
+            if band not in files:
+                raise ConfigError(f"observations.{name}: no file for band {band}; leave it out of `bands` or name one.")
+            if not files[band].is_file():
+                raise FileNotFoundError(f"observations.{name}.{band}: there is no file {files[band]}.")
+        if unknown := sorted(set(files) - set(bands)):
+            raise ConfigError(f"observations.{name}: {unknown[0]} is not among the bands {', '.join(bands)}.")
+        return [(band, files[band]) for band in bands]
+
+    def _read(self, name: str, files: dict[str, Path]) -> tuple[np.ndarray, np.ndarray]:
+        """Maps (channel, pixel) and where any has no data (pixel,), both NESTED."""
+        read = []
+        for channel in self.channels:
+            path = files[channel.band]
+            found = read_map(
+                path,
+                channel.field,
+                unit=self._units.get(channel.band),
+                ordering=self._ordering,
+                coordinates=self._coordinates,
+                nside=self.layout.nside,
+            )
+            if found.coordinates is None:
+                raise ConfigError(f"{path}: it does not say its coordinates; state `coordinates`: G, E or C.")
+            read.append(found.in_uK_CMB(channel.frequency).nested())
+        if len(frames := {found.coordinates for found in read}) > 1:
+            raise ConfigError(f"observations.{name}: maps are in different coordinates, {', '.join(sorted(frames))}.")
+        bad = np.any([found.bad for found in read], axis=0)
+        if bad.all():
+            raise ConfigError(f"observations.{name}: no pixel has data in every band.")
+        maps = fill(np.stack([np.where(bad, 0, found.values) for found in read]).astype(np.float32), bad)
+        if frames != {"G"}:
+            maps, bad = to_galactic(maps, bad, frames.pop(), self.channels, self.layout.lmax)
+        for channel, row in zip(self.channels, maps, strict=True):
+            if channel.field == "I":
+                moments = remove_moments(row, bad, self._remove_dipole)
+                log.info("%s, %s: removed %s uK_CMB (monopole, dipole x y z)", name, channel.name, np.round(moments, 3))
+        log.info("%s: %d of %d pixels without data", name, bad.sum(), bad.size)
+        return maps, bad
+
+
+class ObservedMaps(Dataset):
+    """Observed maps as samples: the entries of the preparation, `observed`, `bad`, `index` and `split`.
+
+    Args:
+        maps: Maps (channel, pixel) and where they have no data (pixel,).
+        preparation: What the method does with the maps.
+    """
+
+    def __init__(self, maps: list[tuple[np.ndarray, np.ndarray]], preparation: Preparation) -> None:
+        self._maps, self._preparation = maps, preparation
+
+    def __len__(self) -> int:
+        return len(self._maps)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        maps, bad = self._maps[index]
+        sample: dict[str, Any] = self._preparation.finish(self._preparation.prepare(maps))
+        return {**sample, "observed": maps, "bad": bad, "index": np.int64(index), "split": "observations"}
+
+
+def fill(maps: np.ndarray, bad: np.ndarray) -> np.ndarray:
+    """Fills pixels without data with the mean of the smallest larger pixel that has any.
+
+    Args:
+        maps: Shape (channel, pixel), NESTED.
+        bad: Where there is no data, shape (pixel,).
+
+    Returns:
+        The filled maps.
+    """
+    maps, bad = maps.copy(), bad.copy()
+    size = 1
+    while bad.any():
+        size = min(4 * size, bad.size)  # of the larger pixel; at last the whole sphere
+        if size > bad.size // 12:
+            size = bad.size
+        good = ~bad.reshape(-1, size)
+        total = (maps.reshape(len(maps), -1, size) * good).sum(axis=2, dtype=np.float64)
+        means = np.repeat(total / np.maximum(good.sum(axis=1), 1), size, axis=1)
+        filled = bad & np.repeat(good.any(axis=1), size)
+        maps[:, filled] = means[:, filled]
+        bad &= ~filled
+    return maps
+
+
+def to_galactic(
+    maps: np.ndarray, bad: np.ndarray, frame: str, channels: tuple[Channel, ...], lmax: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Turns maps (channel, pixel) and their mask (pixel,), NESTED, from a frame (E or C) to Galactic coordinates."""
+    import healpy
+
+    matrix = healpy.Rotator(coord=[frame, "G"]).mat
+    nside = healpy.npix2nside(bad.size)
+    alm = rotate_alm(analyse(channels, nest_to_ring(maps).astype(np.float64), lmax), lmax, matrix)
+    turned = ring_to_nest(synthesise(channels, alm, nside, lmax)).astype(np.float32)
+    directions = np.stack(healpy.pix2vec(nside, np.arange(bad.size), nest=True))
+    return turned, bad[healpy.vec2pix(nside, *(matrix.T @ directions), nest=True)]
+
+
+def remove_moments(values: np.ndarray, bad: np.ndarray, dipole: bool) -> np.ndarray:
+    """Removes the monopole, and the dipole if wanted, of the good pixels from a map, in place.
+
+    Args:
+        values: A map, NESTED, shape (pixel,).
+        bad: Where it has no data, shape (pixel,).
+        dipole: Whether the dipole is removed too.
+
+    Returns:
+        What was removed: the monopole, and the x, y and z of the dipole.
+    """
+    terms = [np.ones(values.size)]
+    if dipole:
+        import healpy
+
+        terms += healpy.pix2vec(healpy.npix2nside(values.size), np.arange(values.size), nest=True)
+    basis = np.stack(terms)
+    good = basis[:, ~bad]
+    moments = np.linalg.solve(good @ good.T, good @ values[~bad].astype(np.float64))
+    values -= (moments @ basis).astype(values.dtype)
+    return moments
