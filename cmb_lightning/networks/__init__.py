@@ -1,0 +1,9 @@
+"""Networks from maps to maps, one file each; they know nothing of files, units or Lightning.
+
+Each takes `in_channels`, `out_channels`, `nside` and sizes of its own, and turns NESTED maps of shape
+(batch, in_channels, pixel) into (batch, out_channels, pixel).
+"""
+
+from .unet import HealpixUNet
+
+__all__ = ["HealpixUNet"]

@@ -1,0 +1,7 @@
+"""HEALPix for torch: NESTED maps as face images, padded with true neighbours and convolved without seams."""
+
+from .convolution import HealpixConv2d
+from .faces import Faces
+from .padding import HealpixPad
+
+__all__ = ["Faces", "HealpixConv2d", "HealpixPad"]

@@ -1,0 +1,158 @@
+"""The project's own network: a U-Net on the sphere without seams."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..sphere import Faces, HealpixConv2d
+
+
+class PixelLinear(nn.Linear):
+    """Mixes the channels of each pixel: a 1x1 convolution, as the matrix product it is in channels-last memory."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Shape (face, in, y, x) to (face, out, y, x)."""
+        return super().forward(images.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class PixelNorm(nn.LayerNorm):
+    """Normalises over the channels of each pixel; over images it would treat each face by itself."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Shape (face, channel, y, x), unchanged."""
+        return super().forward(images.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class Down(nn.Module):
+    """Halves nside: the four pixels under each larger one become its channels and are mixed."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__()
+        self.mix = PixelLinear(4 * in_channels, out_channels)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Shape (face, in, 2 n, 2 n) to (face, out, n, n)."""
+        faces, channels, side, _ = images.shape
+        blocks = images.permute(0, 2, 3, 1).reshape(faces, side // 2, 2, side // 2, 2, channels)
+        blocks = blocks.transpose(2, 3).reshape(faces, side // 2, side // 2, 4 * channels)
+        return self.mix(blocks.permute(0, 3, 1, 2))
+
+
+class Up(nn.Module):
+    """Doubles nside: each pixel is mixed into the channels of the four under it."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__()
+        self.mix = PixelLinear(in_channels, 4 * out_channels)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Shape (face, in, n, n) to (face, out, 2 n, 2 n)."""
+        blocks = self.mix(images).permute(0, 2, 3, 1)
+        faces, side, _, channels = blocks.shape
+        blocks = blocks.reshape(faces, side, side, 2, 2, channels // 4).transpose(2, 3)
+        return blocks.reshape(faces, 2 * side, 2 * side, channels // 4).permute(0, 3, 1, 2)
+
+
+class PixelBlock(nn.Module):
+    """Adds a nonlinear mixture of each pixel's channels."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.norm = PixelNorm(channels)
+        self.expand = PixelLinear(channels, 2 * channels)
+        self.reduce = PixelLinear(2 * channels, channels)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Shape (face, channel, y, x), unchanged."""
+        return images + self.reduce(F.silu(self.expand(self.norm(images))))
+
+
+class ConvBlock(nn.Module):
+    """Adds two seam-free convolutions of the normalised images."""
+
+    def __init__(self, channels: int, nside: int):
+        super().__init__()
+        self.norm = PixelNorm(channels)
+        self.first = HealpixConv2d(channels, channels, nside)
+        self.second = HealpixConv2d(channels, channels, nside)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Shape (batch * 12, channel, nside, nside), unchanged."""
+        return images + self.second(F.silu(self.first(self.norm(images))))
+
+
+class HealpixUNet(nn.Module):
+    """U-Net on the twelve HEALPix faces, whose convolutions take the true neighbours across every edge.
+
+    Pixels are first mixed on their own, which is where most of foreground cleaning happens; residual blocks then work
+    at `depth` + 1 resolutions, nside to nside / 2^depth, and each way up adds what the way down had at that resolution.
+    Normalisation is over the channels of a pixel and only inside the blocks, so amplitudes reach the output unchanged.
+    The last layer computes in float32 whatever the precision around it.
+
+    Args:
+        in_channels: Channels in.
+        out_channels: Channels out.
+        nside: Resolution of the maps.
+        width: Channels at full resolution; they double at each level below.
+        max_width: Most channels at any level.
+        depth: Number of times the resolution is halved.
+        blocks: Residual blocks per level on each way.
+        pixel_blocks: Blocks that mix the channels of single pixels, before the first convolution.
+        zero_init: Whether the last layer starts at zero, so that training starts from no correction at all.
+
+    Raises:
+        ValueError: If nside cannot be halved that often, or a size is below one.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        nside: int,
+        width: int = 32,
+        max_width: int = 128,
+        depth: int = 4,
+        blocks: int = 1,
+        pixel_blocks: int = 1,
+        zero_init: bool = True,
+    ):
+        super().__init__()
+        if depth < 0 or nside >> depth < 1:
+            raise ValueError(f"depth={depth} does not fit nside={nside}: use 0 to {nside.bit_length() - 1}.")
+        if width < 1 or max_width < width or blocks < 1:
+            raise ValueError(
+                f"width={width}, max_width={max_width}, blocks={blocks}: need 1 <= width <= max_width and blocks >= 1."
+            )
+        widths = [min(width << level, max_width) for level in range(depth + 1)]
+        nsides = [nside >> level for level in range(depth + 1)]
+
+        def stage(level: int, count: int = blocks) -> nn.Sequential:
+            return nn.Sequential(*(ConvBlock(widths[level], nsides[level]) for _ in range(count)))
+
+        self.faces = Faces(nside)
+        self.lift = PixelLinear(in_channels, width)
+        self.pixels = nn.Sequential(*(PixelBlock(width) for _ in range(pixel_blocks)))
+        self.way_down = nn.ModuleList(stage(level) for level in range(depth))
+        self.downs = nn.ModuleList(Down(widths[level], widths[level + 1]) for level in range(depth))
+        self.bottom = stage(depth)
+        self.ups = nn.ModuleList(Up(widths[level + 1], widths[level]) for level in range(depth))
+        self.way_up = nn.ModuleList(stage(level) for level in range(depth))
+        self.last = PixelLinear(width, out_channels)
+        self.to(memory_format=torch.channels_last)
+        if zero_init:
+            nn.init.zeros_(self.last.weight)
+            nn.init.zeros_(self.last.bias)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Shape (batch, in_channels, pixel) to (batch, out_channels, pixel), NESTED."""
+        images = self.pixels(self.lift(self.faces.fold(maps)))
+        kept = []
+        for stage, down in zip(self.way_down, self.downs, strict=True):
+            images = stage(images)
+            kept.append(images)
+            images = down(images)
+        images = self.bottom(images)
+        for level in reversed(range(len(kept))):
+            images = self.way_up[level](kept[level] + self.ups[level](images))
+        with torch.autocast(images.device.type, enabled=False):
+            return self.faces.unfold(self.last(images.to(self.last.weight.dtype)))

@@ -1,0 +1,103 @@
+"""The project's own network: its symmetries, seams, precision and size."""
+
+import healpy as hp
+import numpy as np
+import pytest
+import torch
+
+from cmb_lightning.networks import HealpixUNet
+from cmb_lightning.sphere import Faces
+
+
+def small(nside: int = 8, **sizes) -> HealpixUNet:
+    torch.manual_seed(0)
+    return HealpixUNet(3, 2, nside, **{"width": 8, "max_width": 16, "depth": 2, "zero_init": False, **sizes})
+
+
+def turned(maps: torch.Tensor, nside: int) -> torch.Tensor:
+    """Maps turned by 90 degrees in longitude, by healpy's angles."""
+    theta, phi = hp.pix2ang(nside, np.arange(12 * nside**2), nest=True)
+    return maps[..., torch.from_numpy(hp.ang2pix(nside, theta, phi - np.pi / 2, nest=True))]
+
+
+def test_shapes_and_a_batch_is_each_sky_by_itself():
+    network = small()
+    maps = torch.randn(2, 3, 768)
+    result = network(maps)
+    assert result.shape == (2, 2, 768)
+    torch.testing.assert_close(result[1:], network(maps[1:]))
+
+
+def test_a_sky_turned_in_longitude_gives_the_turned_output():
+    network = small()
+    maps = torch.randn(1, 3, 768)
+    result = network(maps)
+    assert result.std() > 0.01
+    torch.testing.assert_close(network(turned(maps, 8)), turned(result, 8), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "along"), [(4, 0, "x"), (4, 3, "y"), (11, 4, "x"), (8, 4, "y")], ids=lambda value: str(value)
+)
+def test_a_pattern_across_an_edge_gives_what_it_gives_inside_a_face(low, high, along):
+    """Two faces whose axes continue, laid side by side: the pattern on their edge, or moved into either of them."""
+    nside, half, reach = 32, 16, 12  # nothing of the pattern arrives further out
+    faces, network = Faces(nside), small(nside, depth=1)
+    pattern = torch.randn(3, 4, 4)
+
+    def response(shift: int) -> torch.Tensor:
+        images = torch.zeros(12, 3, nside, nside)
+        both = torch.zeros(3, nside, 2 * nside)
+        both[:, half - 2 : half + 2, nside + shift - 2 : nside + shift + 2] = pattern
+        for face, part in ((low, both[..., :nside]), (high, both[..., nside:])):
+            images[face] = part if along == "x" else part.transpose(1, 2)
+        result = faces.fold(network(faces.unfold(images)))
+        parts = [result[face] if along == "x" else result[face].transpose(1, 2) for face in (low, high)]
+        centre = nside + shift
+        return torch.cat(parts, dim=-1)[:, half - reach : half + reach, centre - reach : centre + reach]
+
+    # Along y both axes are exchanged for both faces alike, so the three cases still see one and the same kernel.
+    on_edge, before, after = response(0), response(-half), response(half)
+    assert on_edge.std() > 0.01
+    torch.testing.assert_close(on_edge, before, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(on_edge, after, atol=1e-6, rtol=1e-5)
+
+
+def test_it_starts_at_zero_unless_told_otherwise():
+    maps = torch.randn(1, 3, 768)
+    assert not small(zero_init=True)(maps).any()
+    assert small()(maps).any()
+
+
+def test_the_output_is_float32_under_autocast():
+    with torch.autocast("cpu", torch.bfloat16):
+        assert small()(torch.randn(1, 3, 768)).dtype == torch.float32
+
+
+def test_every_parameter_is_trained():
+    network = small()
+    network(torch.randn(1, 3, 768)).square().mean().backward()
+    assert all(p.grad is not None and p.grad.any() for p in network.parameters())
+
+
+def test_the_checkpoint_holds_parameters_only():
+    network = small()
+    assert set(network.state_dict()) == dict(network.named_parameters()).keys()
+
+
+def test_default_size():
+    network = HealpixUNet(9, 1, 64)
+    assert sum(p.numel() for p in network.parameters()) == 2_012_737
+
+
+def test_it_can_be_copied_to_double_and_torch_saved(tmp_path):
+    network = small().double()
+    torch.save(network.state_dict(), tmp_path / "network.pt")
+    network.load_state_dict(torch.load(tmp_path / "network.pt", weights_only=True))
+    assert network(torch.randn(1, 3, 768, dtype=torch.float64)).shape == (1, 2, 768)
+
+
+@pytest.mark.parametrize("sizes", [{"depth": 5}, {"width": 0}, {"width": 32, "max_width": 16}, {"blocks": 0}])
+def test_impossible_sizes_are_refused(sizes):
+    with pytest.raises(ValueError, match=next(iter(sizes))):
+        HealpixUNet(3, 1, 16, **sizes)
