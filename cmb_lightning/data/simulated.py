@@ -96,11 +96,6 @@ class SimulatedDataModule(L.LightningDataModule):
         """Name of each split's recipe: what its maps depend on."""
         return {name: data.cache.id for name, data in self.splits.items()}
 
-    @property
-    def dataset(self) -> str:
-        """Name of the data set."""
-        return next(iter(self.splits.values())).cache.dataset
-
     def n_sims(self, split: str) -> int:
         """How many simulations of a split are made: one of each in a `fast_dev_run`."""
         return 1 if self._fast_dev_run else self.splits[split].n_sims

@@ -4,6 +4,7 @@ import dataclasses
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -29,10 +30,12 @@ class SkySplit(Split):
         n_sims: Simulations to make.
         n_sims_cap: How many of them, the first ones, are used for inference; all when None.
         sky: Its own sky; that of the data set when None.
+        orientation: Its own turn of the foregrounds, in place of the sky's: `random` or three angles [deg].
         gain_errors: Its own calibration errors, in place of the sky's.
     """
 
     sky: Sky | None = None
+    orientation: Literal["random"] | list[float] | None = None
     gain_errors: float | None = None
 
 
@@ -157,5 +160,5 @@ class SkyDataModule(SimulatedDataModule):
 
 
 def _sky_of(split: SkySplit, default: Sky) -> Sky:
-    sky = split.sky or default
-    return sky if split.gain_errors is None else dataclasses.replace(sky, gain_errors=split.gain_errors)
+    own = {"orientation": split.orientation, "gain_errors": split.gain_errors}
+    return dataclasses.replace(split.sky or default, **{key: value for key, value in own.items() if value is not None})
