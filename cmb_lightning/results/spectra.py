@@ -132,6 +132,7 @@ def pair_spectra(
     fields: Sequence[str] = ("I",),
     lmax: int | None = None,
     weight: np.ndarray | None = None,
+    halves: tuple[np.ndarray, np.ndarray] | None = None,
     nthreads: int = 1,
 ) -> dict[str, PairSpectra]:
     """Spectra of a prediction, its truth and their difference.
@@ -145,23 +146,43 @@ def pair_spectra(
         fields: Names of the fields.
         lmax: Highest multipole, at most 2 nside, which is the default.
         weight: Mask or weight of each pixel, the same for both, shape (npix,), NESTED.
+        halves: Two predictions with independent noise, each of the shape of `prediction`: the spectra of the prediction
+            and the residual are then those across the halves, which have no noise bias.
         nthreads: Threads of ducc0.
 
     Returns:
-        By name: `TT`, `EE`, `BB` and `TE` as far as the fields allow.
+        By name: `TT`, `EE`, `BB` and `TE` as far as the fields allow; C_l.
     """
-    lmax = 2 * nside_of(truth) if lmax is None else lmax
     scale = 1.0 if weight is None else 1 / float(np.mean(np.asarray(weight, dtype=np.float64) ** 2))
+    raw = pseudo_spectra(prediction, truth, fields, lmax, weight, halves, nthreads)
+    return {name: PairSpectra(*(scale * cl for cl in pair.parts())) for name, pair in raw.items()}
+
+
+def pseudo_spectra(
+    prediction: np.ndarray,
+    truth: np.ndarray,
+    fields: Sequence[str] = ("I",),
+    lmax: int | None = None,
+    weight: np.ndarray | None = None,
+    halves: tuple[np.ndarray, np.ndarray] | None = None,
+    nthreads: int = 1,
+) -> dict[str, PairSpectra]:
+    """Spectra of the maps times the mask as they are; see `pair_spectra`, and `MaskCoupling.decouple` for what next."""
+    lmax = 2 * nside_of(truth) if lmax is None else lmax
     p, t = (harmonics(maps, fields, lmax, weight, nthreads) for maps in (prediction, truth))
-    spectra = {}
-    for one, two in (("T", "T"), ("E", "E"), ("B", "B"), ("T", "E")):
-        if one in t and two in t:
-            mixed = (alm2cl(p[one], t[two]) + alm2cl(t[one], p[two])) / 2
-            parts = (
-                alm2cl(t[one], t[two]),
-                alm2cl(p[one], p[two]),
-                alm2cl(p[one] - t[one], p[two] - t[two]),
-                mixed,
-            )
-            spectra[one + two] = PairSpectra(*(scale * cl for cl in parts))
-    return spectra
+    first, second = (harmonics(half, fields, lmax, weight, nthreads) for half in halves) if halves else (p, p)
+
+    def across(one: str, two: str, a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> np.ndarray:
+        return (alm2cl(a[one], b[two]) + alm2cl(b[one], a[two])) / 2
+
+    left = [{name: alm - t[name] for name, alm in half.items()} for half in (first, second)]
+    return {
+        one + two: PairSpectra(
+            truth=across(one, two, t, t),
+            prediction=across(one, two, first, second),
+            residual=across(one, two, *left),
+            cross=across(one, two, p, t),
+        )
+        for one, two in (("T", "T"), ("E", "E"), ("B", "B"), ("T", "E"))
+        if one in t and two in t
+    }

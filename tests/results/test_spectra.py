@@ -113,3 +113,16 @@ def test_cosmic_variance_of_a_known_spectrum():
 
 def test_d_ell():
     assert d_ell(np.ones(4))[3] == pytest.approx(12 / (2 * np.pi))
+
+
+def test_noise_halves_have_no_noise_bias():
+    """The noise of two halves cancels in the mean, where that of one map adds its own power."""
+    _, t = skies()
+    rng = np.random.default_rng(0)
+    excess = []
+    for _ in range(40):
+        halves = tuple(t + 40 * rng.normal(size=t.shape) for _ in range(2))
+        spectra = pair_spectra((halves[0] + halves[1]) / 2, t, lmax=LMAX, halves=halves)["TT"]
+        excess.append(spectra.residual[20:].mean())
+    noise = 40**2 / 2 * 4 * np.pi / t.size
+    assert abs(np.mean(excess)) < 4 * np.std(excess) / np.sqrt(40) < 0.1 * noise
