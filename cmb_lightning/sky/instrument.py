@@ -103,7 +103,7 @@ class Instrument:
         channels = []
         for row in (table[names.index(band)] for band in wanted):
             if str(row["fields"]) not in ("I", "IQU"):
-                raise ConfigError(f"{path}: fields of band {row['band']} are {row['fields']!r}; write I or IQU")
+                raise ConfigError(f"{path}: fields of band {row['band']} are {str(row['fields'])!r}; write I or IQU")
             measured = [field for field in FIELDS if field in fields and field in str(row["fields"])]
             channels += [_channel(row, field, nside, path) for field in measured]
         if missing := set(fields) - {channel.field for channel in channels}:
@@ -164,7 +164,7 @@ def _channel(row, field: str, nside: int, path: Path) -> Channel:
         raise ConfigError(f"{path}: band {band} needs a frequency above 0 and a fwhm of 0 or more")
     per_rj = units.to_uK_CMB(frequency, "uK_RJ")
     noise = _value(row, f"noise_{kind}", "uK_CMB", path)
-    pixel = np.rad2deg(np.sqrt(4 * np.pi / (12 * nside**2)))  # side of a pixel [deg]
+    pixel = float(np.rad2deg(np.sqrt(4 * np.pi / (12 * nside**2))))  # its side [deg]
     if noise is None and (depth := _value(row, f"depth_{kind}", "uK_CMB deg", path)) is not None:
         noise = depth / pixel
     if noise is None and (depth := _value(row, f"depth_{kind}_intensity", "MJy deg / sr", path)) is not None:

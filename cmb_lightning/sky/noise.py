@@ -8,6 +8,7 @@ import numpy as np
 
 from ..errors import ConfigError
 from ..results.fits import read_map
+from . import units
 from .instrument import Channel
 from .rng import Draws
 
@@ -43,8 +44,6 @@ def read_sigma(channel: Channel, nside: int) -> np.ndarray:
     Returns:
         (npix,), NESTED, uK_CMB, float32.
     """
-    import pysm3.units as u
-
     path, _, column = channel.variance_map.partition(".fits:")
     path = f"{path}.fits" if column else path
     variance = read_map(path, column or None).nested()
@@ -53,11 +52,10 @@ def read_sigma(channel: Channel, nside: int) -> np.ndarray:
     if variance.nside < nside:
         raise ConfigError(f"{path}: nside {variance.nside} is below the {nside} of the maps; give a finer variance map")
     try:
-        to_uK_CMB = (1 * u.Unit(variance.unit)).to_value(
-            u.uK_CMB**2, equivalencies=u.cmb_equivalencies(channel.frequency * u.GHz)
-        )
-    except u.UnitConversionError as error:
+        unit = units.unit(variance.unit, path) ** 0.5
+        factor = units.to_uK_CMB(channel.frequency, unit) ** 2
+    except ConfigError as error:
         raise ConfigError(f"{path}: {variance.unit!r} is no variance; state uK_CMB2 in TUNIT") from error
     children = (variance.nside // nside) ** 2
     mean = variance.values.reshape(-1, children).mean(axis=1, dtype=np.float64) / children
-    return np.sqrt(mean * to_uK_CMB).astype(np.float32)
+    return np.sqrt(mean * factor).astype(np.float32)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -16,7 +17,16 @@ from .noise import read_sigma, white_noise
 from .rng import Draws
 from .spectra import CambSpectrum, Spectrum
 from .statistical import StatisticalGalaxy
-from .transforms import almxfl, check_lmax, check_nside, draw_unit_alm, ring_to_nest
+from .transforms import (
+    almxfl,
+    check_lmax,
+    check_nside,
+    draw_unit_alm,
+    euler_rotation,
+    random_rotation,
+    ring_to_nest,
+    rotate_alm,
+)
 
 GENERATOR_VERSION = 1
 """Raise it when the same recipe gives other maps than before: it is part of every recipe."""
@@ -29,12 +39,15 @@ class Sky:
     Args:
         cmb: spectrum of the CMB.
         foregrounds: added up; a random Galaxy by default, an empty list for none.
+        orientation: turns all foregrounds: `random`, anew in every simulation, or by three angles [deg] about z, y and
+            z again; None leaves them as they are.
         gain_errors: multiplies the instrument's own scatter of the calibration (its `gain_error`); 0 for none.
         noise: whether the instrument adds noise.
     """
 
     cmb: Spectrum = field(default_factory=CambSpectrum)
     foregrounds: list[Foreground] = field(default_factory=lambda: [StatisticalGalaxy()])
+    orientation: Literal["random"] | list[float] | None = None
     gain_errors: float = 0.0
     noise: bool = True
 
@@ -42,6 +55,8 @@ class Sky:
         names = [foreground.name for foreground in self.foregrounds]
         if len(set(names)) != len(names):
             raise ConfigError(f"foregrounds: {', '.join(names)}; give each a `name` of its own")
+        if isinstance(self.orientation, list) and len(self.orientation) != 3:
+            raise ConfigError(f"orientation: {self.orientation} must be 'random' or three angles in degrees")
         if not self.gain_errors >= 0:
             raise ConfigError(f"gain_errors: {self.gain_errors} is negative; give 0 or more")
 
@@ -147,6 +162,7 @@ class Simulator:
             "channels": [_describe(channel) for channel in self.channels],
             "cmb": self.sky.cmb.recipe(),
             "foregrounds": [foreground.recipe() for foreground in self.foregrounds],
+            "orientation": self.sky.orientation,
             "gain_errors": self.sky.gain_errors,
             "noise": self.sky.noise,
         }
@@ -163,21 +179,34 @@ class Simulator:
 
     def _foregrounds(self, draws: Draws) -> np.ndarray:
         if self._fixed is None:
-            self._fixed = self._sum([foreground for foreground in self.foregrounds if foreground.fixed], draws)
-        varied = [foreground for foreground in self.foregrounds if not foreground.fixed]
+            self._fixed = self._sum([foreground for foreground in self.foregrounds if self._stays(foreground)], draws)
+        varied = [foreground for foreground in self.foregrounds if not self._stays(foreground)]
         return self._fixed + self._sum(varied, draws) if varied else self._fixed.copy()
+
+    def _stays(self, foreground: Foreground) -> bool:
+        return foreground.fixed and self.sky.orientation != "random"
 
     def _sum(self, foregrounds: Sequence[Foreground], draws: Draws) -> np.ndarray:
         """Return the sum of foregrounds as the channels see it, (channel, npix) NESTED."""
         if not foregrounds:
             return np.zeros((len(self.channels), 12 * self.nside**2), dtype=np.float32)
         alm = sum(f.alm(self.channels, self.nside, self.lmax, draws) for f in foregrounds)
+        if self.sky.orientation is not None:
+            alm = rotate_alm(alm, self.lmax, self._rotation(draws))
         return self._maps(self.channels, almxfl(alm, self._beams))
+
+    def _rotation(self, draws: Draws) -> np.ndarray:
+        if isinstance(self.sky.orientation, list):
+            return euler_rotation(*self.sky.orientation)
+        return random_rotation(draws("orientation"))
 
     def _maps(self, channels: Sequence[Channel], alm: np.ndarray) -> np.ndarray:
         """Return maps (channel, npix), NESTED, float32, of beamed coefficients (channel, nalm), which are changed."""
-        alm[[channel.field == "I" for channel in channels], 0] = 0
-        return ring_to_nest(synthesise(channels, alm, self.nside, self.lmax)).astype(np.float32, copy=False)
+        intensity = [channel.field == "I" for channel in channels]
+        alm[intensity, 0] = 0
+        maps = synthesise(channels, alm, self.nside, self.lmax)
+        maps[intensity] -= maps[intensity].mean(axis=1, keepdims=True, dtype=np.float64)  # what the pixels leave of it
+        return ring_to_nest(maps).astype(np.float32, copy=False)
 
     def _read_sigma(self) -> dict[str, np.ndarray]:
         return {c.name: read_sigma(c, self.nside) for c in self.channels if c.variance_map}
@@ -215,7 +244,7 @@ def _describe(channel: Channel) -> dict:
     """Plain values of a channel; its variance map by content, not by name."""
     from ..data.recipe import file_digest
 
-    described = dict(vars(channel))
+    described = vars(channel) | {"frequencies": list(channel.frequencies), "weights": list(channel.weights)}
     if channel.variance_map:
         path, _, column = channel.variance_map.partition(".fits:")
         described["variance_map"] = [file_digest(Path(f"{path}.fits" if column else path)), column]

@@ -187,10 +187,14 @@ class StatisticalGalaxy(Foreground):
 
     def alm(self, channels: Sequence[Channel], nside: int, lmax: int, draws: Draws) -> np.ndarray:
         """See `Foreground.alm`. One iteration of the analysis will do, as the coefficients themselves are the sky."""
+        return analyse(channels, self.emission(channels, nside, lmax, draws), lmax, iterations=1)
+
+    def emission(self, channels: Sequence[Channel], nside: int, lmax: int, draws: Draws) -> np.ndarray:
+        """Return one realisation with patterns up to lmax, (channel, npix), RING, unsmoothed, uK_CMB, float32."""
         maps = np.zeros((len(channels), 12 * nside**2), dtype=np.float32)
         for emission in self.emissions:
             self._add(maps, emission, channels, nside, lmax, draws)
-        return analyse(channels, maps, lmax, iterations=1)
+        return maps
 
     def recipe(self) -> dict:
         """See `Foreground.recipe`."""

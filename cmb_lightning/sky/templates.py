@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from .foregrounds import Foreground, analyse
 from .instrument import Channel
 from .laws import Law
 from .rng import Draws
-from .transforms import analysis, analysis_qu, random_rotation, rotate_alm, synthesis, synthesis_qu
+from .transforms import analysis, analysis_qu, synthesis, synthesis_qu
 
 
 @dataclass
@@ -68,7 +67,6 @@ class Templates(Foreground):
         self,
         components: list[TemplateComponent],
         folder: str | None = None,
-        orientation: Literal["random"] | list[float] | None = None,
         name: str = "templates",
     ) -> None:
         """Describe the templates.
@@ -76,18 +74,13 @@ class Templates(Foreground):
         Args:
             components: at least one, each with a name of its own.
             folder: of the files; None for the folder given to the data as a whole.
-            orientation: `random` for a different turn of the whole sky in every simulation, or three angles [deg]
-                (turn about z, then about y, then about z again); None leaves it as it is.
             name: names the random streams.
         """
         names = [component.name for component in components]
         if not names or len(set(names)) != len(names):
             raise ConfigError(f"components: {', '.join(names) or 'none'}; give at least one, each with its own name")
-        if isinstance(orientation, list) and len(orientation) != 3:
-            raise ConfigError(f"orientation: {orientation} must be 'random' or three angles in degrees")
         self.components = list(components)
         self.folder = folder
-        self.orientation = orientation
         self.name = name
         self._factors: dict[str, float] = {}  # uK_RJ per unit of each file, resolved by check()
         self._digests: dict[str, str] = {}
@@ -100,8 +93,7 @@ class Templates(Foreground):
     @property
     def fixed(self) -> bool:
         """Whether it is the same in every simulation."""
-        scatters = any(c.amplitude_scatter or c.index_scatter for c in self.components)
-        return not scatters and self.orientation != "random"
+        return not any(c.amplitude_scatter or c.index_scatter for c in self.components)
 
     def at(self, folder: Path | None) -> Templates:
         """Return these templates in a folder, unless they say where they are."""
@@ -124,14 +116,7 @@ class Templates(Foreground):
             alms = [analyse(channels, self.emission(c, channels, nside), lmax) for c in self.components]
             self._kept = key, np.stack(alms).astype(np.complex64)
         factors = np.array([self._factors_drawn(component, channels, draws) for component in self.components])
-        alm = np.einsum("kc,kca->ca", factors.astype(np.float32), self._kept[1])
-        return alm if self.orientation is None else rotate_alm(alm, lmax, self.rotation(draws))
-
-    def rotation(self, draws: Draws) -> np.ndarray:
-        """Return the matrix (3, 3) by which the sky is turned in one simulation."""
-        if self.orientation == "random":
-            return random_rotation(draws(f"{self.name}/orientation"))
-        return _rotation(*(self.orientation or (0.0, 0.0, 0.0)))
+        return np.einsum("kc,kca->ca", factors.astype(np.float32), self._kept[1])
 
     def emission(self, component: TemplateComponent, channels: Sequence[Channel], nside: int) -> np.ndarray:
         """Return one component's maps without variation, (channel, npix), RING, unsmoothed, uK_CMB."""
@@ -153,7 +138,6 @@ class Templates(Foreground):
         return {
             "class": type(self).__name__,
             "name": self.name,
-            "orientation": self.orientation,
             "components": [
                 {
                     "name": component.name,
@@ -247,16 +231,3 @@ def _lowered(maps: dict[str, np.ndarray], nside: int) -> dict[str, np.ndarray]:
     if "Q" in maps:
         out["Q"], out["U"] = synthesis_qu(*analysis_qu(maps["Q"], maps["U"], lmax), nside, lmax)
     return out
-
-
-def _rotation(first: float, second: float, third: float) -> np.ndarray:
-    """Matrix of turns about z, y and z again [deg]."""
-
-    def turn(angle: float, axes: tuple[int, int]) -> np.ndarray:
-        matrix, (a, b) = np.eye(3), axes
-        matrix[a, a] = matrix[b, b] = np.cos(np.deg2rad(angle))
-        matrix[b, a] = np.sin(np.deg2rad(angle))
-        matrix[a, b] = -matrix[b, a]
-        return matrix
-
-    return turn(third, (0, 1)) @ turn(second, (2, 0)) @ turn(first, (0, 1))

@@ -211,3 +211,16 @@ def random_rotation(rng: np.random.Generator) -> np.ndarray:
             [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
         ]
     )
+
+
+def euler_rotation(first: float, second: float, third: float) -> np.ndarray:
+    """Make the rotation matrix (3, 3) of turns about z, then y, then z again [deg]."""
+
+    def turn(angle: float, axes: tuple[int, int]) -> np.ndarray:
+        matrix, (a, b) = np.eye(3), axes
+        matrix[a, a] = matrix[b, b] = np.cos(np.deg2rad(angle))
+        matrix[b, a] = np.sin(np.deg2rad(angle))
+        matrix[a, b] = -matrix[b, a]
+        return matrix
+
+    return turn(third, (0, 1)) @ turn(second, (2, 0)) @ turn(first, (0, 1))

@@ -92,7 +92,9 @@ def test_shift_is_a_larger_index(law, raised, maps):
 def test_shift_of_log_normal_moves_the_peak(maps):
     moved = {"PEAK": maps["PEAK"] * np.exp(0.1)}
     law = LogNormal("PEAK", 0.5)
-    assert np.allclose(law.ratio(44.0, 30.0, maps) * law.shift(44.0, 30.0, 0.1), law.ratio(44.0, 30.0, moved), rtol=1e-9)
+    assert np.allclose(
+        law.ratio(44.0, 30.0, maps) * law.shift(44.0, 30.0, 0.1), law.ratio(44.0, 30.0, moved), rtol=1e-9
+    )
 
 
 def test_columns_with_their_units():

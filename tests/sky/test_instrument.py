@@ -1,0 +1,131 @@
+import numpy as np
+import pysm3.units as u
+import pytest
+
+from cmb_lightning.errors import ConfigError
+from cmb_lightning.sky.instrument import TABLES, Instrument
+
+HEADER = """# %ECSV 1.0
+# ---
+# datatype:
+# - {name: band, datatype: string}
+# - {name: frequency, unit: GHz, datatype: float64}
+# - {name: fwhm, unit: deg, datatype: float64}
+# - {name: fields, datatype: string}
+# - {name: depth_I, unit: uK_CMB arcmin, datatype: float64}
+# - {name: noise_P, unit: mK_CMB, datatype: float64}
+# schema: astropy-2.0
+band frequency fwhm fields depth_I noise_P
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(rows, header=HEADER):
+        path = tmp_path / "mine.ecsv"
+        path.write_text(header + rows)
+        return str(path)
+
+    return write
+
+
+def test_reference_is_that_of_the_paper():
+    instrument = Instrument.load("reference", 512)
+    assert instrument.bands == ("30", "44", "70", "100", "143", "217", "353", "545", "857")
+    assert [channel.name for channel in instrument.channels][:2] == ["30_I", "44_I"]
+    first = instrument.channels[0]
+    assert (first.frequency, first.fwhm) == (28.4, 75.0)
+    assert first.noise == pytest.approx(150 / 6.87, rel=1e-3)  # a pixel at nside 512 is 6.87 arcmin wide
+    assert first.gain_error == pytest.approx(0.004)
+
+
+def test_depth_in_intensity_is_converted_by_astropy():
+    channel = Instrument.load("reference", 512, ["857"]).channels[0]
+    side = np.sqrt(4 * np.pi / (12 * 512**2)) * u.rad
+    intensity = (0.72 * u.kJy / u.sr * u.deg / side).to(u.MJy / u.sr)
+    expected = intensity.to_value(u.uK_CMB, equivalencies=u.cmb_equivalencies(866.8 * u.GHz))
+    assert channel.noise == pytest.approx(expected, rel=1e-9)
+
+
+def test_noise_per_pixel_follows_nside_only_where_it_is_a_depth():
+    depth = [Instrument.load("planck", nside).channels[0].noise for nside in (64, 128)]
+    assert depth[1] == pytest.approx(2 * depth[0])
+    pixel = [Instrument.load("real_sky_64", nside).channels[0].noise for nside in (64, 128)]
+    assert pixel[0] == pixel[1] == pytest.approx(150 / 6.87, rel=1e-4)
+
+
+def test_real_sky_64_is_the_trial():
+    channels = Instrument.load("real_sky_64", 64).channels
+    assert [c.fwhm for c in channels] == [180, 170, 160, 150, 140, 130, 120, 120, 120]
+    assert [c.noise for c in channels][-2:] == [268, 11200]
+    assert np.allclose([c.gain_error for c in channels], np.array([0.4, 0.3, 0.2, 0.1, 0.1, 0.2, 1, 6, 6]) / 100)
+
+
+def test_polarised_channels_only_where_they_are_measured():
+    instrument = Instrument.load("reference", 64, ["353", "545"], ("I", "Q", "U"))
+    assert [c.name for c in instrument.channels] == ["353_I", "353_Q", "353_U", "545_I"]
+    assert instrument.fields == ("I", "Q", "U")
+    assert instrument.channels[1].noise == instrument.channels[2].noise > instrument.channels[0].noise
+
+
+def test_scaled_keeps_noise_and_widens_beams_up_to_a_limit():
+    instrument = Instrument.load("reference", 512)
+    scaled = instrument.scaled(128, max_fwhm=200.0)
+    assert scaled.nside == 128
+    assert [c.noise for c in scaled.channels] == [c.noise for c in instrument.channels]
+    assert [c.fwhm for c in scaled.channels] == [min(4 * c.fwhm, 200.0) for c in instrument.channels]
+
+
+def test_a_table_of_ones_own(write):
+    channels = Instrument.load(write("A 100 0.5 IQU 60 0.002\n"), 64, fields=("I", "Q", "U")).channels
+    assert channels[0].fwhm == pytest.approx(30)
+    assert channels[0].noise == pytest.approx(60 / 54.97, rel=1e-3)
+    assert channels[1].noise == pytest.approx(2)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in TABLES.glob("*.ecsv")))
+def test_every_table_loads_and_names_its_source(name):
+    from astropy.table import Table
+
+    Instrument.load(name, 64, fields=("Q", "U"))
+    assert Table.read(TABLES / f"{name}.ecsv").meta["source"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "edit", "message"),
+    [
+        ("A 100 0.5 IQU 60 1\nA 100 0.5 IQU 60 1\n", None, "a band is there twice: A, A"),
+        ("A 100 0.5 IQ 60 1\n", None, "fields of band A are 'IQ'; write I or IQU"),
+        ('A 100 0.5 IQU "" 1\n', None, "band A states no noise for I; fill depth_I"),
+        ("A 100 0.5 IQU -60 1\n", None, "band A has negative noise for I"),
+        ("A 0 0.5 IQU 60 1\n", None, "band A needs a frequency above 0"),
+        ("A 100 0.5 IQU 60 1\n", ("uK_CMB arcmin", "uK_XYZ arcmin"), "column depth_I: unit 'uK_XYZ arcmin' .*unknown"),
+        (
+            "A 100 0.5 IQU 60 1\n",
+            ("uK_CMB arcmin", "GHz"),
+            "column depth_I: '60.0 GHz' is not a quantity in uK_CMB deg",
+        ),
+        ("A 100 0.5 IQU 60 1\n", ("unit: GHz, ", ""), "column frequency: unit '' is missing"),
+        ("A 100 0.5 IQU 60 1\n", ("fwhm", "width"), "no column 'fwhm'; it has band, frequency, width"),
+        ("A 100\n", None, "not an ECSV table"),
+    ],
+)
+def test_bad_tables(write, rows, edit, message):
+    path = write(rows, HEADER.replace(*edit) if edit else HEADER)
+    with pytest.raises(ConfigError, match=message):
+        Instrument.load(path, 64)
+
+
+def test_bad_arguments():
+    with pytest.raises(ConfigError, match="bands: no band '31' in reference.ecsv; it has 30, 44"):
+        Instrument.load("reference", 64, ["31"])
+    with pytest.raises(ConfigError, match="bands: 30, 30; name at least one band, each once"):
+        Instrument.load("reference", 64, ["30", "30"])
+    with pytest.raises(ConfigError, match="fields: 'X' is not possible"):
+        Instrument.load("reference", 64, fields=("X",))
+    with pytest.raises(ConfigError, match="fields: no band among 857 measures Q, U"):
+        Instrument.load("reference", 64, ["857"], ("I", "Q", "U"))
+    with pytest.raises(FileNotFoundError, match="instrument: no table 'plank'; .*planck"):
+        Instrument.load("plank", 64)
+    with pytest.raises(ConfigError, match="nside: 63 is not a power of two"):
+        Instrument.load("reference", 63)

@@ -1,0 +1,84 @@
+from dataclasses import replace
+
+import healpy
+import numpy as np
+import pysm3.units as u
+import pytest
+
+from cmb_lightning.errors import ConfigError
+from cmb_lightning.sky.instrument import Instrument
+from cmb_lightning.sky.noise import read_sigma, white_noise
+from cmb_lightning.sky.rng import Draws
+from cmb_lightning.sky.transforms import alm2cl, analysis, nest_to_ring
+
+NSIDE = 16
+NPIX = 12 * NSIDE**2
+
+
+def test_white_noise_has_the_depth_and_no_colour():
+    channels = Instrument.load("reference", NSIDE, ["100", "143"], ("I", "Q", "U")).channels
+    maps = np.stack([white_noise(channels, NSIDE, Draws(1, "train", i), {}) for i in range(30)])
+    assert maps.dtype == np.float32 and maps.shape == (30, 6, NPIX)
+    sigma = np.array([channel.noise for channel in channels])
+    assert np.allclose(maps.std(axis=(0, 2)), sigma, rtol=4.5 / np.sqrt(2 * 30 * NPIX))
+    assert np.abs(maps[:, 0].mean(axis=1)).max() < 1e-5 * sigma[0]  # no monopole in I
+    cl = alm2cl(analysis(nest_to_ring(maps[:, 0]).astype(float), 2 * NSIDE)).mean(axis=0)
+    expected = sigma[0] ** 2 * 4 * np.pi / NPIX
+    degree = np.arange(2, 2 * NSIDE + 1)
+    assert np.all(np.abs(cl[2:] / expected - 1) < 4.5 * np.sqrt(2 / (2 * degree + 1) / 30))
+    correlation = np.corrcoef(maps.transpose(1, 0, 2).reshape(6, -1))
+    assert np.abs(correlation - np.eye(6)).max() < 4.5 / np.sqrt(30 * NPIX)
+
+
+def test_a_channel_keeps_its_noise_whatever_others_there_are():
+    both = white_noise(Instrument.load("reference", NSIDE, ["100", "143"]).channels, NSIDE, Draws(1, "a", 0), {})
+    one = white_noise(Instrument.load("reference", NSIDE, ["143"]).channels, NSIDE, Draws(1, "a", 0), {})
+    assert np.array_equal(both[1], one[0])
+
+
+@pytest.fixture
+def channel():
+    return Instrument.load("reference", NSIDE, ["143"]).channels[0]
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(variance, unit="uK_CMB2", **options):
+        path = tmp_path / "variance.fits"
+        options = {"column_names": ["II"], "column_units": unit, "overwrite": True, "dtype": np.float64} | options
+        healpy.write_map(path, variance, **options)
+        return f"{path}:II"
+
+    return write
+
+
+def test_variance_map_in_its_unit_and_order(channel, write):
+    variance = np.random.default_rng(0).uniform(1, 4, NPIX)
+    sigma = read_sigma(replace(channel, variance_map=write(variance)), NSIDE)
+    assert np.allclose(nest_to_ring(sigma) ** 2, variance, rtol=1e-5)
+    sigma = read_sigma(replace(channel, variance_map=write(1e-12 * variance, "K_CMB2")), NSIDE)
+    assert np.allclose(nest_to_ring(sigma) ** 2, variance, rtol=1e-5)
+    to_cmb = (1 * u.uK_RJ).to_value(u.uK_CMB, u.cmb_equivalencies(channel.frequency * u.GHz))
+    sigma = read_sigma(replace(channel, variance_map=write(variance, "uK_RJ2")), NSIDE)
+    assert np.allclose(nest_to_ring(sigma) ** 2, to_cmb**2 * variance, rtol=1e-5)
+
+
+def test_finer_variance_maps_average_down(channel, write):
+    variance = np.random.default_rng(0).uniform(1, 4, 4 * NPIX)
+    sigma = read_sigma(replace(channel, variance_map=write(variance)), NSIDE)
+    expected = healpy.ud_grade(variance, NSIDE) / 4  # noise of a mean of four independent pixels
+    assert np.allclose(nest_to_ring(sigma) ** 2, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("variance", "unit", "message"),
+    [
+        (np.full(NPIX, -1.0), "uK_CMB2", "below 0"),
+        (np.full(NPIX, np.nan), "uK_CMB2", "without data"),
+        (np.ones(NPIX // 4), "uK_CMB2", "nside 8 is below the 16"),
+        (np.ones(NPIX), "uK_CMB", "'uK_CMB' is no variance"),
+    ],
+)
+def test_bad_variance_maps(channel, write, variance, unit, message):
+    with pytest.raises(ConfigError, match=message):
+        read_sigma(replace(channel, variance_map=write(variance, unit)), NSIDE)

@@ -1,0 +1,254 @@
+import json
+import pickle
+from dataclasses import replace
+
+import healpy
+import numpy as np
+import pytest
+
+from cmb_lightning.errors import ConfigError
+from cmb_lightning.sky import (
+    CambSpectrum,
+    Instrument,
+    PolynomialSpectrum,
+    Simulator,
+    Sky,
+    StatisticalGalaxy,
+)
+from cmb_lightning.sky.foregrounds import Foreground, analyse
+from cmb_lightning.sky.transforms import alm2cl, analysis, nest_to_ring
+
+NSIDE, LMAX = 16, 32
+NPIX = 12 * NSIDE**2
+SPECTRUM = PolynomialSpectrum([1.0])
+
+
+class Spot(Foreground):
+    """A bright spot, the same in every channel."""
+
+    fixed = True
+
+    def __init__(self, name="spot"):
+        self.name = name
+        self.made = 0
+
+    def check(self, channels, nside):
+        pass
+
+    def alm(self, channels, nside, lmax, draws):
+        self.made += 1
+        return analyse(channels, spot(len(channels)), lmax)
+
+    def recipe(self):
+        return {"class": "Spot"}
+
+
+def spot(rows):
+    maps = np.zeros((rows, NPIX))
+    maps[:, 1000] = 1000.0
+    return maps
+
+
+def simulator(bands=("30", "143"), fields=("I",), sky=None, target_fwhm=None, seed=1, table="real_sky_64", **changes):
+    sky = Sky(SPECTRUM, [StatisticalGalaxy()], gain_errors=1.0) if sky is None else sky
+    instrument = Instrument.load(table, NSIDE, bands, fields)
+    return Simulator(
+        instrument, **({"nside": NSIDE, "lmax": None} | changes), target_fwhm=target_fwhm, sky=sky, seed=seed
+    )
+
+
+def test_shapes_types_and_no_monopole():
+    made = simulator().simulate("train", 0)
+    assert {name: values.shape for name, values in made.items()} == {
+        "cmb": (2, NPIX), "foregrounds": (2, NPIX), "noise": (2, NPIX), "target": (1, NPIX), "gain": (2,),
+    }  # fmt: skip
+    for name, values in made.items():
+        assert values.dtype == np.float32 and np.isfinite(values).all()
+        if name != "gain":
+            assert np.all(np.abs(values.mean(axis=1)) < 1e-5 * values.std(axis=1)), name
+
+
+def test_same_again_in_another_process_image_and_whatever_numpy_global_state():
+    first = simulator()
+    made = first.simulate("train", 3)
+    first.simulate("train", 4)
+    np.random.seed(9)
+    before = np.random.get_state()[1].copy()
+    again = pickle.loads(pickle.dumps(first)).simulate("TRAIN", 3)
+    assert all(np.array_equal(made[name], again[name]) for name in made)
+    assert np.array_equal(before, np.random.get_state()[1])
+    assert len(pickle.dumps(first)) < 20_000
+
+
+def test_simulations_splits_and_seeds_differ():
+    made = [simulator().simulate("train", 0), simulator().simulate("train", 1), simulator().simulate("valid", 0)]
+    made.append(simulator(seed=2).simulate("train", 0))
+    for name in made[0]:
+        assert len({values[name].tobytes() for values in made}) == 4, name
+
+
+def test_removing_a_component_leaves_the_others_bytes():
+    full = simulator().simulate("train", 0)
+    bare = simulator(sky=Sky(SPECTRUM, [], noise=False)).simulate("train", 0)
+    assert np.array_equal(full["cmb"], bare["cmb"]) and np.array_equal(full["target"], bare["target"])
+    assert not bare["foregrounds"].any() and not bare["noise"].any() and not bare["gain"].any()
+    silent = simulator(sky=Sky(SPECTRUM, [])).simulate("train", 0)
+    assert np.array_equal(full["noise"], silent["noise"])
+    other = simulator(sky=Sky(PolynomialSpectrum([2.0]), [StatisticalGalaxy()])).simulate("train", 0)
+    assert np.array_equal(full["foregrounds"], other["foregrounds"])
+    fewer = simulator(bands=["143"]).simulate("train", 0)
+    for name in ("cmb", "noise", "gain"):
+        assert np.array_equal(full[name][1:], fewer[name]), name
+
+
+def test_every_channel_and_the_target_see_the_same_cmb_through_their_beams():
+    made = simulator(target_fwhm=300.0).simulate("train", 0)
+    alm = analysis(nest_to_ring(np.concatenate([made["cmb"], made["target"]])).astype(float), LMAX)
+    beams = [healpy.gauss_beam(np.deg2rad(fwhm / 60), LMAX) for fwhm in (180.0, 140.0, 300.0)]
+    deconvolved = [healpy.almxfl(a, 1 / b) for a, b in zip(alm, beams, strict=True)]
+    for other in deconvolved[1:]:
+        assert np.allclose(other, deconvolved[0], atol=1e-3 * np.abs(deconvolved[0]).max())
+
+
+def test_default_target_has_the_smallest_beam():
+    made = simulator().simulate("train", 0)
+    assert np.array_equal(made["target"][0], made["cmb"][1])
+
+
+def test_foregrounds_are_smoothed_as_by_healpy():
+    made = simulator(sky=Sky(SPECTRUM, [Spot()])).simulate("train", 0)
+    expected = healpy.smoothing(spot(1)[0], np.deg2rad(3), lmax=LMAX)
+    expected -= expected.mean()
+    assert np.allclose(nest_to_ring(made["foregrounds"])[0], expected, atol=1e-5 * expected.max())
+
+
+def test_fixed_foregrounds_are_made_once():
+    sky = Sky(SPECTRUM, [Spot(), StatisticalGalaxy()])
+    made = simulator(sky=sky)
+    both = [made.simulate("train", i)["foregrounds"] for i in range(3)]
+    assert sky.foregrounds[0].made == 1
+    galaxy = simulator(sky=Sky(SPECTRUM, [StatisticalGalaxy()])).simulate("train", 2)["foregrounds"]
+    alone = simulator(sky=Sky(SPECTRUM, [Spot()])).simulate("train", 2)["foregrounds"]
+    assert np.allclose(both[2], galaxy + alone, rtol=1e-5, atol=1e-4)
+
+
+def test_gains_have_the_instruments_scatter_times_the_skys():
+    made = simulator(bands=["353", "857"], fields=("I", "Q", "U"), sky=Sky(SPECTRUM, [], gain_errors=2.0, noise=False))
+    gains = np.stack([made._gain(draws) for draws in map(draws_of, range(400))])
+    assert np.allclose(gains.std(axis=0), [0.02, 0.02, 0.02, 0.12], rtol=0.15)
+    assert np.array_equal(gains[:, 0], gains[:, 1])  # the fields of a band share it
+
+
+def draws_of(index):
+    from cmb_lightning.sky.rng import Draws
+
+    return Draws(1, "train", index)
+
+
+def test_mean_spectrum_is_cambs_within_cosmic_variance():
+    count = 150
+    made = simulator(table="reference", bands=["857"], sky=Sky(CambSpectrum(), [], noise=False), target_fwhm=0.0)
+    cl = np.mean(
+        [alm2cl(analysis(nest_to_ring(made.simulate("t", i)["target"][0]).astype(float), LMAX)) for i in range(count)],
+        axis=0,
+    )
+    theory = CambSpectrum().cl(LMAX)[0]
+    degree = np.arange(2, LMAX + 1)
+    pull = (cl[2:] / theory[2:] - 1) / np.sqrt(2 / (2 * degree + 1) / count)
+    assert np.abs(pull).max() < 4.5 and np.mean(pull**2) < 2
+
+
+def test_mean_polarised_spectra_are_those_asked_for():
+    count = 150
+    made = simulator(
+        bands=["143"], fields=("I", "Q", "U"), sky=Sky(CambSpectrum(r=0.1), [], noise=False), target_fwhm=0.0
+    )
+    channels = made.targets
+    spectra = []
+    for index in range(count):
+        t, e, b = analyse(channels, nest_to_ring(made.simulate("t", index)["target"]).astype(float), LMAX)
+        spectra.append([alm2cl(t), alm2cl(e), alm2cl(b), alm2cl(t, e)])
+    mean, theory = np.mean(spectra, axis=0)[:, 2:], made.theory[:, 2:]
+    modes = count * (2 * np.arange(2, LMAX + 1) + 1)
+    for row in range(3):
+        assert np.abs((mean[row] / theory[row] - 1) / np.sqrt(2 / modes)).max() < 4.5
+    sigma = np.sqrt((theory[0] * theory[1] + theory[3] ** 2) / modes)
+    assert np.abs((mean[3] - theory[3]) / sigma).max() < 4.5
+
+
+def test_temperature_is_the_same_with_and_without_polarisation():
+    plain = simulator().simulate("train", 0)
+    polarised = simulator(fields=("I", "Q", "U")).simulate("train", 0)
+    for name in ("cmb", "foregrounds", "noise"):
+        assert np.array_equal(plain[name], polarised[name][[0, 3]]), name
+    assert np.array_equal(plain["target"][0], polarised["target"][0])
+
+
+def test_recipe_is_plain_and_follows_what_matters():
+    recipe = simulator().recipe("Train")
+    assert json.loads(json.dumps(recipe)) == recipe
+    assert recipe == simulator().recipe("train")
+    others = [
+        simulator(seed=2), simulator(bands=["30"]), simulator(target_fwhm=150.0), simulator(lmax=20),
+        simulator(sky=Sky(PolynomialSpectrum([2.0]), [StatisticalGalaxy()], gain_errors=1.0)),
+        simulator(sky=Sky(SPECTRUM, [StatisticalGalaxy(variety=0.5)], gain_errors=1.0)),
+        simulator(sky=Sky(SPECTRUM, [StatisticalGalaxy()], gain_errors=0.5)),
+        simulator(sky=Sky(SPECTRUM, [StatisticalGalaxy()], orientation="random", gain_errors=1.0)),
+        simulator(sky=Sky(SPECTRUM, [StatisticalGalaxy()], gain_errors=1.0, noise=False)),
+    ]  # fmt: skip
+    texts = {json.dumps(other.recipe("train"), sort_keys=True) for other in others}
+    assert len(texts | {json.dumps(recipe, sort_keys=True), json.dumps(simulator().recipe("valid"))}) == 11
+
+
+def test_generator_is_the_one_of_the_stored_values():
+    """When this fails because maps changed on purpose, raise GENERATOR_VERSION and store the new values."""
+    made = simulator(fields=("I", "Q", "U")).simulate("train", 0)
+    found = {name: [*values.ravel()[:2].tolist(), float(values.std())] for name, values in made.items()}
+    for name, values in STORED.items():
+        assert found[name] == pytest.approx(values, rel=1e-4), name
+
+
+STORED = {
+    "cmb": [1.282844, -5.657051, 4.893376],
+    "foregrounds": [14742.54, 2006.543, 1095.027],
+    "noise": [-1.759893, -13.41774, 20.73156],
+    "target": [1.259588, -6.478511, 5.010724],
+    "gain": [-0.0008771927, -0.0008771927, 0.0006834986],
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"nside": 32}, "nside: 32 is not the 16 that instrument real_sky_64 is for"),
+        ({"lmax": 48}, "lmax: 48 must lie between"),
+        ({"seed": -1}, "seed: -1 is negative"),
+        ({"target_fwhm": -5.0}, "fwhm: -5.0 arcmin"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        simulator(**arguments)
+
+
+def test_bad_sky():
+    with pytest.raises(ConfigError, match="foregrounds: galaxy, galaxy; give each a `name`"):
+        Sky(foregrounds=[StatisticalGalaxy(), StatisticalGalaxy()])
+    with pytest.raises(ConfigError, match="gain_errors: -1 is negative"):
+        Sky(gain_errors=-1)
+
+
+def test_variance_map_is_used_and_in_the_recipe_by_content(tmp_path):
+    path = tmp_path / "variance.fits"
+    variance = np.where(np.arange(NPIX) < NPIX // 2, 1.0, 100.0)
+    healpy.write_map(path, variance, column_names=["II"], column_units="uK_CMB2")
+    instrument = Instrument.load("real_sky_64", NSIDE, ["143"])
+    channel = replace(instrument.channels[0], variance_map=f"{path}:II")
+    made = Simulator(replace(instrument, channels=(channel,)), NSIDE, None, None, Sky(SPECTRUM, []), 1)
+    noise = nest_to_ring(pickle.loads(pickle.dumps(made)).simulate("train", 0)["noise"][0])
+    assert noise[: NPIX // 2].std() == pytest.approx(1, rel=0.1)
+    assert noise[NPIX // 2 :].std() == pytest.approx(10, rel=0.1)
+    first = json.dumps(made.recipe("train"))
+    assert str(tmp_path) not in first
+    healpy.write_map(path, 2 * variance, column_names=["II"], column_units="uK_CMB2", overwrite=True)
+    assert json.dumps(made.recipe("train")) != first
