@@ -23,5 +23,5 @@ def load_weights(path: Path) -> LinearWeights:
         levels=arrays["levels"],
         pair=(int(arrays["pair"][0]), int(arrays["pair"][1])),
         scale=arrays["scale"],
-        error=float(arrays["error"]),
+        error=arrays["error"].item(),
     )

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from cmb_lightning.cleaning.linear import LinearEstimate, LinearWeights
-from cmb_lightning.cleaning.preparation import Bands, Differences, Preparation
+from cmb_lightning.cleaning.preparation import Bands, Differences
+from cmb_lightning.data.datasets import Preparation
 from cmb_lightning.data.layout import Layout
 
 

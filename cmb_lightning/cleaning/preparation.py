@@ -1,27 +1,11 @@
 """How observed maps become what a method sees: linear steps that can be kept, then the rest."""
 
-from typing import Protocol
-
 import numpy as np
 
 from cmb_lightning.cleaning.linear import LinearEstimate, pixel_ilc
+from cmb_lightning.data.datasets import Preparation
 from cmb_lightning.data.layout import Layout
 from cmb_lightning.sky.transforms import analysis, nest_to_ring, ring_to_nest, synthesis
-
-
-class Preparation(Protocol):
-    """What a data set does with maps on their way to a method; picklable, NumPy only."""
-
-    def prepare(self, maps: np.ndarray) -> np.ndarray:
-        """A linear step, channel by channel, of maps [uK_CMB] of shape (channel, npix), NESTED.
-
-        It may be done once per simulation and component and kept: components are mixed after it.
-        """
-        ...
-
-    def finish(self, prepared: np.ndarray) -> dict[str, np.ndarray]:
-        """The entries of a sample, `inputs` among them, from a mix of what `prepare` returned."""
-        ...
 
 
 class Differences:

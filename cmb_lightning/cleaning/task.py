@@ -15,10 +15,11 @@ from cmb_lightning.cleaning.fitted import load_weights, save_weights
 from cmb_lightning.cleaning.linear import LinearEstimate
 from cmb_lightning.cleaning.methods import Method, Residual, TrainedLinear
 from cmb_lightning.cleaning.metrics import SkyMetrics
-from cmb_lightning.cleaning.preparation import Preparation, WithBaselines, harmonics
+from cmb_lightning.cleaning.preparation import WithBaselines, harmonics
 from cmb_lightning.cleaning.regions import sky_regions
 from cmb_lightning.cleaning.schedules import WarmupCosine
 from cmb_lightning.cleaning.scores import Scores
+from cmb_lightning.data.datasets import Preparation
 from cmb_lightning.data.layout import Layout
 from cmb_lightning.errors import ConfigError
 from cmb_lightning.networks.unet import HealpixUNet

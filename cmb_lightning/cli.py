@@ -1,0 +1,202 @@
+"""The command `cmb-lightning`: fit, validate, test, predict and simulate from one configuration."""
+
+import logging
+import os
+import signal
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import astropy.units as u
+import lightning as L
+from jsonargparse.typing import register_type
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+import cmb_lightning.networks  # noqa: F401  makes class names known without their module
+from cmb_lightning.checkpointing import WholeCheckpointIO
+from cmb_lightning.cleaning.task import CleaningTask
+from cmb_lightning.data.observations import ObservationsDataModule  # noqa: F401
+from cmb_lightning.data.sky_module import SkyDataModule  # noqa: F401
+from cmb_lightning.data.spectrum_module import SpectrumDataModule  # noqa: F401
+from cmb_lightning.errors import ConfigError
+from cmb_lightning.results.callbacks import FigureLogger
+from cmb_lightning.results.tables import print_scores, write_scores
+from cmb_lightning.results.writer import PredictionWriter
+from cmb_lightning.run import RunFolder
+from cmb_lightning.trainer import Trainer
+
+log = logging.getLogger(__name__)
+
+
+class CleaningCLI(LightningCLI):
+    """LightningCLI with run folders: resume, refusal of a changed configuration, records and the final table."""
+
+    run_folder: RunFolder
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Lightning's commands, and `simulate`."""
+        return {
+            "fit": {"model", "train_dataloaders", "val_dataloaders", "datamodule"},
+            "validate": {"model", "dataloaders", "datamodule"},
+            "test": {"model", "dataloaders", "datamodule"},
+            "predict": {"model", "datamodule"},
+            "simulate": {"model", "datamodule"},
+        }
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the run's folder and the callbacks, and tell the model what the maps look like."""
+        parser.add_argument("--run", type=str, default="runs/default", help="Folder of this run, all it leaves behind.")
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.set_defaults(
+            {
+                "checkpoint.filename": "epoch{epoch:04d}",
+                "checkpoint.auto_insert_metric_name": False,
+                "checkpoint.save_last": True,
+                "checkpoint.enable_version_counter": False,
+            }
+        )
+        parser.add_lightning_class_args(FigureLogger, "figures")
+        parser.add_lightning_class_args(PredictionWriter, "predictions")
+        parser.link_arguments("data.layout", "model.layout", apply_on="instantiate")
+
+    def before_instantiate_classes(self) -> None:
+        """Check the configuration against the run's folder, then leave the record of this command there."""
+        config = self.config[self.subcommand]
+        self.run_folder = RunFolder(config["run"])
+        if config["checkpoint"]["dirpath"] is None:
+            config["checkpoint"]["dirpath"] = str(self.run_folder.checkpoints)
+        text = self._parser(self.subcommand).dump(config, skip_validation=True)
+        if config["trainer"]["fast_dev_run"] or self.subcommand == "simulate":
+            pass
+        elif self.subcommand == "fit":
+            self.run_folder.check_config(text)
+        else:
+            self.run_folder.check_config(text, keys="model.")
+        if rank_zero_only.rank == 0:
+            self.run_folder.begin(self.subcommand, text)
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """Make the trainer, with all its output in the run's folder."""
+        config = self.config_init[self.subcommand]["trainer"]
+        root = str(self.run_folder.path)
+        kwargs["default_root_dir"] = root
+        if config["logger"] in (None, True):
+            kwargs["logger"] = TensorBoardLogger(root, name="", version="tensorboard", default_hp_metric=False)
+        callbacks = list(config["callbacks"] or [])
+        if config["enable_progress_bar"] is not False and sys.stderr.isatty():
+            callbacks.append(RichProgressBar(leave=True))
+        elif config["enable_progress_bar"] is None:
+            kwargs["enable_progress_bar"] = False
+        if kwargs.get("logger") and not config["fast_dev_run"]:
+            callbacks.append(LearningRateMonitor("step"))
+        kwargs["callbacks"] = callbacks
+        kwargs["plugins"] = [*(config["plugins"] or []), WholeCheckpointIO()]
+        if self.subcommand == "simulate":
+            kwargs |= {"accelerator": "cpu", "devices": 1, "strategy": "auto", "num_nodes": 1, "logger": False}
+        return super().instantiate_trainer(**kwargs)
+
+    def fit(self, **kwargs: Any) -> None:
+        """Train, from the run's last checkpoint where there is one."""
+        last = None if self.trainer.fast_dev_run else self.run_folder.last_checkpoint
+        wanted = self.trainer.max_epochs
+        done = self.run_folder.finished_epochs()
+        if last and wanted is not None and 0 <= wanted <= done:
+            tell(f"{self.run_folder.path} is finished after {done} epochs; raise trainer.max_epochs to train on.")
+            return
+        if kwargs.get("ckpt_path") is None and last:
+            kwargs["ckpt_path"] = str(last)
+            tell(f"Going on from {last}.")
+        self.trainer.fit(**kwargs)
+        if self.trainer.is_global_zero and not self.trainer.fast_dev_run and not self.trainer.interrupted:
+            self.run_folder.finish_fit(self.trainer.current_epoch)
+            tell(f"Trained {self.trainer.current_epoch} epochs. TensorBoard: tensorboard --logdir {self.run_folder.path}")
+
+    def validate(self, **kwargs: Any) -> None:
+        """Score the validation split."""
+        self._score(self.trainer.validate, kwargs)
+
+    def test(self, **kwargs: Any) -> None:
+        """Score the splits in data.run_inference_on and print the table."""
+        self._score(self.trainer.test, kwargs)
+
+    def predict(self, **kwargs: Any) -> None:
+        """Write cleaned maps of the splits in data.run_inference_on."""
+        if kwargs.get("epochs") is None:
+            kwargs["ckpt_path"] = self._checkpoint(kwargs.get("ckpt_path"))
+        self.trainer.predict(**kwargs)
+        writers = [callback for callback in self.trainer.callbacks if isinstance(callback, PredictionWriter)]
+        tell(f"Cleaned maps: {writers[0].path.text.replace('{root}', str(self.run_folder.path))}")
+
+    def _score(self, run: Any, kwargs: dict[str, Any]) -> None:
+        kwargs["ckpt_path"] = self._checkpoint(kwargs.get("ckpt_path"))
+        run(**kwargs | {"verbose": False})
+        if self.trainer.is_global_zero:
+            print_scores(self.model.scores)
+            paths = write_scores(self.model.scores, self.run_folder.path / self.subcommand)
+            tell("Scores: " + ", ".join(map(str, paths)))
+
+    def _checkpoint(self, given: str | None) -> str:
+        """The checkpoint to use: the one given, else the run's last one."""
+        if given in (None, "last"):
+            last = self.run_folder.last_checkpoint
+            if last is None:
+                raise ConfigError(
+                    f"ckpt_path: {self.run_folder.path} holds no trained model; run fit first or name a checkpoint."
+                )
+            return str(last)
+        if not Path(given).is_file():
+            raise ConfigError(f"ckpt_path: there is no file {given}.")
+        return given
+
+
+def tell(message: str) -> None:
+    """Say something to the user and the log, once over all processes."""
+    if rank_zero_only.rank == 0:
+        print(message)
+        log.info(message)
+
+
+def quiet() -> None:
+    """Keep adverts and warnings that ask for nothing off the console."""
+    logging.getLogger("cmb_lightning").addHandler(logging.NullHandler())  # errors are printed once, by main
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for pattern in (".*does not have many workers.*", ".*LeafSpec.*", ".*_log_device_info.*", ".*isinstance.treespec.*"):
+        warnings.filterwarnings("ignore", pattern)
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command; what a user can mend ends in one sentence and exit status 2.
+
+    Args:
+        arguments: Command line without the program's name; by default the process's own.
+    """
+    quiet()
+    register_type(u.Quantity, str, u.Quantity, fail_already_registered=False)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        CleaningCLI(
+            CleaningTask,
+            L.LightningDataModule,
+            subclass_mode_data=True,
+            trainer_class=Trainer,
+            trainer_defaults={"enable_model_summary": False, "log_every_n_steps": 10},
+            seed_everything_default=0,
+            save_config_callback=None,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            args=arguments,
+            parser_kwargs={"description": "Learn to take the CMB out of the microwave sky."},
+        )
+    except (ConfigError, FileNotFoundError, FloatingPointError) as error:
+        log.error("%s", error)
+        print(f"cmb-lightning: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,151 @@
+"""The folder of a run: what every command leaves beside its output, and whether a command fits what is there."""
+
+import importlib.metadata
+import json
+import logging
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cmb_lightning.data.publish import replace
+from cmb_lightning.errors import ConfigError
+from cmb_lightning.version import __version__
+
+PACKAGES = ("torch", "lightning", "jsonargparse", "torchmetrics", "numpy", "ducc0", "healpy", "astropy", "pysm3", "camb")
+# What may change between two commands of one run without changing what is trained.
+FREE = (
+    "run",
+    "ckpt_path",
+    "checkpoint",
+    "figures",
+    "predictions",
+    "weights_only",
+    "epochs",
+    "trainer.max_epochs",
+    "trainer.max_time",
+    "trainer.check_val_every_n_epoch",
+    "trainer.num_sanity_val_steps",
+    "trainer.enable_checkpointing",
+    "trainer.enable_progress_bar",
+    "trainer.enable_model_summary",
+    "trainer.log_every_n_steps",
+    "trainer.logger",
+    "trainer.profiler",
+    "data.init_args.root",
+    "data.init_args.paths",
+    "data.init_args.num_workers",
+    "data.init_args.n_workers",
+    "data.init_args.n_sims_cap",
+    "data.init_args.run_inference_on",
+)
+
+
+class RunFolder:
+    """One run's folder: `<command>/config.yaml, environment.json, log.txt`, checkpoints, TensorBoard, predictions.
+
+    Args:
+        path: The folder.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where checkpoints are."""
+        return self.path / "checkpoints"
+
+    @property
+    def last_checkpoint(self) -> Path | None:
+        """The newest state of the training, if there is one."""
+        path = self.checkpoints / "last.ckpt"
+        return path if path.is_file() else None
+
+    def begin(self, command: str, config: str) -> None:
+        """Write the resolved configuration and environment of a command and start its log."""
+        folder = self.path / command
+        folder.mkdir(parents=True, exist_ok=True)
+        replace(folder / "config.yaml", config.encode())
+        replace(folder / "environment.json", json.dumps(environment(), indent=2).encode())
+        handler = logging.FileHandler(folder / "log.txt")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logger = logging.getLogger("cmb_lightning")
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+        for old in logger.handlers[:]:
+            logger.removeHandler(old)
+            old.close()
+        logger.addHandler(handler)
+        logger.info("cmb-lightning %s", " ".join(sys.argv[1:]))
+
+    def check_config(self, config: str, keys: str = "") -> None:
+        """Refuse a configuration that is not the one this run was trained with.
+
+        Args:
+            config: The resolved configuration, YAML.
+            keys: Only look at keys that start so.
+
+        Raises:
+            ConfigError: If keys differ; it lists them.
+        """
+        trained = self.path / "fit" / "config.yaml"
+        if not trained.is_file() or self.last_checkpoint is None:
+            return
+        there, here = (flatten(yaml.safe_load(text)) for text in (trained.read_text(), config))
+        differ = [
+            f"{key}: {there.get(key)!r} there, {here.get(key)!r} here"
+            for key in sorted(there.keys() | here.keys())
+            if there.get(key) != here.get(key)
+            and key.startswith(keys)
+            and not any(key == free or key.startswith(free + ".") for free in FREE)
+        ]
+        if differ:
+            raise ConfigError(
+                f"run: {self.path} was trained with another configuration; give another --run, or these values: "
+                + "; ".join(differ)
+            )
+
+    def finish_fit(self, epochs: int) -> None:
+        """Note that training has reached its end."""
+        replace(self.path / "fit" / "finished.json", json.dumps({"epochs": epochs, "at": time.time()}).encode())
+
+    def finished_epochs(self) -> int:
+        """Epochs of a training that reached its end, 0 for none."""
+        path = self.path / "fit" / "finished.json"
+        return json.loads(path.read_text())["epochs"] if path.is_file() else 0
+
+
+def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Leaves of nested mappings and lists under dotted keys."""
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else None
+    if items is None or not tree:
+        return {prefix: tree}
+    leaves: dict[str, Any] = {}
+    for key, value in items:
+        leaves |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    return leaves
+
+
+def environment() -> dict[str, Any]:
+    """Versions, machine, command and git commit."""
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {
+        "cmb_lightning": __version__,
+        "git_commit": _git("rev-parse", "HEAD"),
+        "git_changes": bool(_git("status", "--porcelain")),
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "machine": platform.platform(),
+        "versions": versions,
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    here = Path(__file__).parent
+    result = subprocess.run(["git", "-C", str(here), *arguments], capture_output=True, text=True, check=False)
+    return result.stdout.strip() if result.returncode == 0 else None
