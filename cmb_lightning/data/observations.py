@@ -15,8 +15,8 @@ from cmb_lightning.data.recipe import file_digest, recipe_id
 from cmb_lightning.data.sampler import EvaluationSampler
 from cmb_lightning.errors import ConfigError
 from cmb_lightning.results.fits import read_map
+from cmb_lightning.sky import Channel, Instrument
 from cmb_lightning.sky.foregrounds import analyse, synthesise
-from cmb_lightning.sky.instrument import Channel, Instrument
 from cmb_lightning.sky.transforms import nest_to_ring, ring_to_nest, rotate_alm
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class ObservationsDataModule(L.LightningDataModule):
         lmax: Highest multipole that is used; 2 nside when None.
         bands: Bands of the instrument; all when None.
         fields: Fields of them: I, Q, U.
-        target_fwhm: Beam of the cleaned map [arcmin]; that of the smallest beam of the instrument when None.
+        target_fwhm: Beam of the cleaned map, such as `20 arcmin`; that of the smallest beam of the instrument when None.
         unit: Unit of all maps, or by band, for files that do not state it.
         ordering: RING or NESTED, for files that do not state it.
         coordinates: G, E or C, for files that do not state it.
@@ -57,7 +57,7 @@ class ObservationsDataModule(L.LightningDataModule):
         lmax: int | None = None,
         bands: list[str] | None = None,
         fields: list[str] | None = None,
-        target_fwhm: float | None = None,
+        target_fwhm: str | None = None,
         unit: str | dict[str, str] | None = None,
         ordering: str | None = None,
         coordinates: str | None = None,
@@ -78,7 +78,7 @@ class ObservationsDataModule(L.LightningDataModule):
             channels=tuple(channel.name for channel in self.channels),
             fwhm=tuple(channel.fwhm for channel in self.channels),
             fields=loaded.fields,
-            target_fwhm=min(c.fwhm for c in self.channels) if target_fwhm is None else target_fwhm,
+            target_fwhm=min(c.fwhm for c in self.channels) if target_fwhm is None else arcmin(target_fwhm, "target_fwhm"),
         )
         if not observations:
             raise ConfigError("observations: there are none; name at least one and its files.")

@@ -18,6 +18,7 @@ from cmb_lightning.data.work import default_workers
 from cmb_lightning.errors import ConfigError
 from cmb_lightning.sky.instrument import Instrument
 from cmb_lightning.sky.simulator import Simulator, Sky
+from cmb_lightning.sky.units import arcmin
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +53,8 @@ class SkyDataModule(SimulatedDataModule):
         fields: Fields of them: I, Q, U.
         scale_from_nside: The instrument is made for this nside: its beams grow with the pixels to `nside`, its noise
             per pixel stays. None to take it as it is.
-        max_fwhm: No beam grows beyond this [arcmin]; no limit when None.
-        target_fwhm: Beam of the target [arcmin]; that of the smallest beam of the instrument when None.
+        max_fwhm: No beam grows beyond this, such as `180 arcmin`; no limit when None.
+        target_fwhm: Beam of the target, such as `120 arcmin`; that of the smallest beam of the instrument when None.
         templates: Folder of the foregrounds' template files.
         seed: Seed of all random numbers.
         dataset: Name of the data set, a folder in the cache.
@@ -82,8 +83,8 @@ class SkyDataModule(SimulatedDataModule):
         bands: list[str] | None = None,
         fields: list[str] | None = None,
         scale_from_nside: int | None = None,
-        max_fwhm: float | None = None,
-        target_fwhm: float | None = None,
+        max_fwhm: str | None = None,
+        target_fwhm: str | None = None,
         templates: Path | None = None,
         seed: int = 0,
         dataset: str = "sky",
@@ -105,9 +106,10 @@ class SkyDataModule(SimulatedDataModule):
             raise ConfigError(f"keep: {keep} must be 0 GiB or more.")
         loaded = Instrument.load(instrument, scale_from_nside or nside, bands, tuple(fields or "I"))
         if scale_from_nside is not None:
-            loaded = loaded.scaled(nside, max_fwhm)
+            loaded = loaded.scaled(nside, arcmin(max_fwhm, "max_fwhm"))
+        target = arcmin(target_fwhm, "target_fwhm")
         simulators = {
-            name: Simulator(loaded, nside, lmax, target_fwhm, _sky_of(split, sky or Sky()), seed, templates)
+            name: Simulator(loaded, nside, lmax, target, _sky_of(split, sky or Sky()), seed, templates)
             for name, split in checked.items()
         }
         one = next(iter(simulators.values()))

@@ -70,7 +70,7 @@ class SpectrumDataModule(SimulatedDataModule):
         spectrum: Spectrum of the maps.
         nside: HEALPix resolution, a power of two.
         lmax: Highest multipole; 2 nside when None.
-        noise: White noise added to the model's inputs [uK_CMB per pixel], drawn anew in each epoch of training.
+        noise: White noise added to each pixel of the model's inputs, such as `50 uK_CMB`, drawn anew in each epoch of training.
         seed: Seed of all random numbers.
         dataset: Name of the data set, a folder in the cache.
         root: Folder of the cache.
@@ -92,7 +92,7 @@ class SpectrumDataModule(SimulatedDataModule):
         spectrum: Spectrum,
         nside: int = 256,
         lmax: int | None = None,
-        noise: float = 50.0,
+        noise: str = "50 uK_CMB",
         seed: int = 0,
         dataset: str = "spectrum",
         root: Path = Path("cache"),
@@ -108,8 +108,9 @@ class SpectrumDataModule(SimulatedDataModule):
         check_cap(n_sims_cap)
         check_nside(nside)
         lmax = check_lmax(2 * nside if lmax is None else lmax, nside)
-        if not noise >= 0:
-            raise ConfigError(f"noise: {noise} uK_CMB must be 0 or more.")
+        sigma = float(parse(noise, "uK_CMB", "noise").value)
+        if not sigma >= 0:
+            raise ConfigError(f"noise: {noise} must be 0 or more.")
         if seed < 0:
             raise ConfigError(f"seed: {seed} must be 0 or more.")
         self._spectra_path = PathTemplate(spectra, "spectra", ("split",), ("root", "dataset"))
@@ -132,7 +133,7 @@ class SpectrumDataModule(SimulatedDataModule):
             run_inference_on=run_inference_on or ["valid" if "valid" in data else next(iter(data))],
             extremes_path=extremes_path,
         )
-        self._noise = noise
+        self._noise = sigma
 
     def prepare_data(self) -> None:
         """Saves the spectra, and makes the maps that this stage needs and the cache lacks."""

@@ -1,0 +1,107 @@
+import pickle
+
+import numpy as np
+import pytest
+from torch.utils.data import DataLoader
+
+from cmb_lightning.data.datasets import FixedDataset, MixedDataset, PreparedParts, Unprepared
+from cmb_lightning.data.generation import make_split
+from cmb_lightning.data.mixing import draw_mix, observe
+from cmb_lightning.data.sampler import TrainingSampler
+from cmb_lightning.data.splits import Split, SplitData
+from tests.data.fakes import Toy, toy_cache
+
+SCATTER = np.array([0.01, 0.02])
+
+
+class Doubled:
+    """A linear step to another shape and type, and a finish that is not linear."""
+
+    def prepare(self, maps: np.ndarray) -> np.ndarray:
+        return (2 * maps[:, ::2] + 2j * maps[:, 1::2]).astype(np.complex64)
+
+    def finish(self, prepared: np.ndarray) -> dict[str, np.ndarray]:
+        return {"inputs": np.abs(prepared), "mean": prepared.real.mean(axis=0, keepdims=True)}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    cache = toy_cache(tmp_path_factory.mktemp("cache"), Toy())
+    make_split(cache, Toy(), 5)
+    return SplitData(cache, Toy(), Split(5))
+
+
+def mixed(data, preparation=None, prepared=False):
+    preparation = preparation or Unprepared()
+    parts = PreparedParts(data, 5, preparation, n_threads=2) if prepared else None
+    return MixedDataset(data, 5, 10, 7, SCATTER, preparation, parts)
+
+
+def test_a_training_sample_is_the_mix_of_its_key(data):
+    sims = [data[index] for index in range(5)]
+    for key in [(0, 0), (3, 8)]:
+        sample = mixed(data)[key]
+        mix = draw_mix(7, *key, 5, np.array([1, 0]), SCATTER)
+        assert mix.cmb == key[1] % 5
+        pairs = [[sims[index]["noise"][c] for index in mix.noise[c]] for c in range(2)]
+        noise = np.stack([weights @ pair for weights, pair in zip(mix.weights, pairs, strict=True)])
+        expected = (1 + mix.gain[:, None]) * (sims[mix.cmb]["cmb"] + sims[mix.foregrounds]["foregrounds"]) + noise
+        assert np.allclose(sample["inputs"], expected, atol=1e-6)
+        assert np.array_equal(sample["target"], sims[mix.cmb]["target"])
+        assert sample["index"] == key[1]
+
+
+def test_samples_repeat_to_the_bit_and_differ_between_epochs(data):
+    dataset = mixed(data)
+    assert np.array_equal(dataset[0, 3]["inputs"], mixed(data)[0, 3]["inputs"])
+    assert not np.array_equal(dataset[0, 3]["inputs"], dataset[1, 3]["inputs"])
+    assert len(dataset) == 10
+
+
+def test_preparing_before_or_after_mixing_is_the_same(data):
+    kept, anew = mixed(data, Doubled(), prepared=True), mixed(data, Doubled())
+    for key in [(0, 1), (2, 9)]:
+        for name in ("inputs", "mean", "target"):
+            assert np.allclose(kept[key][name], anew[key][name], atol=1e-5)
+    assert kept[0, 1]["inputs"].dtype == np.float32
+    assert PreparedParts.size(data, 5, Doubled()) == 3 * 5 * 2 * 384 * 8
+
+
+@pytest.mark.parametrize("prepared", [False, True])
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_loader_workers_give_the_same_samples(data, prepared, n_workers):
+    dataset = mixed(data, Doubled(), prepared)
+
+    def batches(workers):
+        options = {"multiprocessing_context": "spawn"} if workers else {}
+        loader = DataLoader(dataset, 4, sampler=TrainingSampler(10, 1, epoch=2), num_workers=workers, **options)
+        return list(loader)
+
+    here, there = batches(0), batches(n_workers)
+    assert [b["index"].tolist() for b in there] == [b["index"].tolist() for b in here]
+    assert all((a[name] == b[name]).all() for a, b in zip(here, there, strict=True) for name in a)
+
+
+def test_evaluation_samples_are_the_simulations(data):
+    dataset = FixedDataset(data, 4, Doubled(), keep_bytes=2**30)
+    assert len(dataset) == 4
+    sample = dataset[2]
+    observed = observe(data[2])
+    assert np.array_equal(sample["observed"], observed)
+    assert np.array_equal(sample["inputs"], np.abs(Doubled().prepare(observed)))
+    assert np.array_equal(sample["target"], data[2]["target"])
+    assert (sample["index"], sample["split"]) == (2, "train")
+    assert dataset[2] is sample  # kept
+    assert FixedDataset(data, 4, Doubled())[2] is not FixedDataset(data, 4, Doubled())[2]
+
+
+def test_a_split_gives_its_simulations(data):
+    sims = list(data)
+    assert [sim["index"] for sim in sims] == list(range(5)) and len(data) == 5
+    assert np.array_equal(sims[-1]["cmb"], data[-1]["cmb"])
+    with pytest.raises(IndexError):
+        data[5]
+
+
+def test_datasets_are_small_when_pickled(data):
+    assert len(pickle.dumps(mixed(data, Doubled()))) < 20_000
