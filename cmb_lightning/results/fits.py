@@ -20,6 +20,7 @@ UNSEEN = -1.6375e30
 """HEALPix's value for a pixel without data."""
 
 _GZIP_MAX_RATIO = 1032  # what deflate can reach: no file can honestly hold more
+_DAMAGE = (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, zlib.error, fits.VerifyError)
 _NSIDES = [2**k for k in range(14)]
 _PIXEL_COLUMNS = {"PIXEL", "PIX", "HPXINDEX"}
 _FIELD_NAMES = {
@@ -76,7 +77,27 @@ def read_map(
             return _read_table(table, path, field, unit, ordering, coordinates, nside)
     except ConfigError:
         raise
-    except (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, zlib.error, fits.VerifyError) as error:
+    except _DAMAGE as error:
+        raise ConfigError(f"{path}: not a readable FITS file ({error}): fetch or make it again.") from error
+
+
+def read_header(path: str | Path) -> dict[str, Any]:
+    """All keywords of the table of maps in a FITS file, without reading the maps.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ConfigError: If it is no FITS map.
+    """
+    path = Path(path)
+    _check_start(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with fits.open(path) as hdus:
+                return dict(_find_table(hdus, path).header)
+    except ConfigError:
+        raise
+    except _DAMAGE as error:
         raise ConfigError(f"{path}: not a readable FITS file ({error}): fetch or make it again.") from error
 
 

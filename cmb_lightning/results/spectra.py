@@ -1,12 +1,21 @@
 """Power spectra of cleaned maps and of what is left of the truth in them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from cmb_lightning.errors import ConfigError
-from cmb_lightning.sky.transforms import alm2cl, analysis, analysis_qu, nest_to_ring, nside_of
+from cmb_lightning.sky.transforms import (
+    alm2cl,
+    analysis,
+    analysis_qu,
+    nest_to_ring,
+    nside_of,
+    ring_to_nest,
+    synthesis,
+    synthesis_qu,
+)
 
 
 def d_ell(cl: np.ndarray) -> np.ndarray:
@@ -126,6 +135,16 @@ def harmonics(
     return alm
 
 
+def maps_of(alm: Mapping[str, np.ndarray], fields: Sequence[str], nside: int, lmax: int) -> np.ndarray:
+    """Maps, shape (field, npix), NESTED, of coefficients by name: the way back from `harmonics`."""
+    made = {
+        field: synthesis(alm[name], nside, lmax) for field, name in (("I", "T"), ("E", "E"), ("B", "B")) if name in alm
+    }
+    if "Q" in fields:
+        made["Q"], made["U"] = synthesis_qu(alm["E"], alm["B"], nside, lmax)
+    return ring_to_nest(np.stack([made[field] for field in fields]))
+
+
 def pair_spectra(
     prediction: np.ndarray,
     truth: np.ndarray,
@@ -170,19 +189,28 @@ def pseudo_spectra(
     """Spectra of the maps times the mask as they are; see `pair_spectra`, and `MaskCoupling.decouple` for what next."""
     lmax = 2 * nside_of(truth) if lmax is None else lmax
     p, t = (harmonics(maps, fields, lmax, weight, nthreads) for maps in (prediction, truth))
-    first, second = (harmonics(half, fields, lmax, weight, nthreads) for half in halves) if halves else (p, p)
+    return alm_spectra(p, t, tuple(harmonics(half, fields, lmax, weight, nthreads) for half in halves or ()))
 
-    def across(one: str, two: str, a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> np.ndarray:
+
+def alm_spectra(
+    prediction: Mapping[str, np.ndarray],
+    truth: Mapping[str, np.ndarray],
+    halves: Sequence[Mapping[str, np.ndarray]] = (),
+) -> dict[str, PairSpectra]:
+    """The same of coefficients by name, as `harmonics` gives them."""
+    first, second = halves or (prediction, prediction)
+
+    def across(one: str, two: str, a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> np.ndarray:
         return (alm2cl(a[one], b[two]) + alm2cl(b[one], a[two])) / 2
 
-    left = [{name: alm - t[name] for name, alm in half.items()} for half in (first, second)]
+    left = [{name: alm - truth[name] for name, alm in half.items()} for half in (first, second)]
     return {
         one + two: PairSpectra(
-            truth=across(one, two, t, t),
+            truth=across(one, two, truth, truth),
             prediction=across(one, two, first, second),
             residual=across(one, two, *left),
-            cross=across(one, two, p, t),
+            cross=across(one, two, prediction, truth),
         )
         for one, two in (("T", "T"), ("E", "E"), ("B", "B"), ("T", "E"))
-        if one in t and two in t
+        if one in truth and two in truth
     }

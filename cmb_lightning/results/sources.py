@@ -1,0 +1,293 @@
+"""Where the maps of a comparison come from: the truth in the cache, methods run on the spot, and FITS files."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from cmb_lightning.data.cache import SplitCache
+from cmb_lightning.data.mixing import observe
+from cmb_lightning.errors import ConfigError
+from cmb_lightning.results.fits import read_header, read_map
+from cmb_lightning.results.healpix_map import HealpixMap
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What two sets of maps must share to be compared; None where nobody knows.
+
+    Attributes:
+        data: Identity of the observed sky: the recipe of the split.
+        nside: HEALPix resolution.
+        fwhm: Beam of the maps [arcmin].
+        sims: Numbers of the simulations.
+    """
+
+    data: str | None
+    nside: int
+    fwhm: float | None
+    sims: tuple[int, ...]
+
+
+class MapSource(Protocol):
+    """Maps of simulations; small and picklable."""
+
+    def identity(self) -> Identity:
+        """What it must share with the truth."""
+        ...
+
+    def read(self, sim: int) -> dict[str, np.ndarray]:
+        """`maps`, and perhaps `sigma` (their errors) [uK_CMB], shape (field, npix), NESTED, NaN without data.
+
+        `halves`, shape (2, field, npix), are two versions with independent noise.
+        """
+        ...
+
+    def about(self) -> dict[str, Any]:
+        """What a report says of it."""
+        ...
+
+
+@dataclass(frozen=True)
+class CachedTruth:
+    """The truth of a split.
+
+    Attributes:
+        cache: The split.
+        n_sims: How many simulations, from the first.
+    """
+
+    cache: SplitCache
+    n_sims: int
+
+    def identity(self) -> Identity:
+        """That of the split."""
+        layout = self.cache.layout
+        return Identity(self.cache.id, layout.nside, layout.target_fwhm, tuple(range(self.n_sims)))
+
+    def read(self, sim: int) -> dict[str, np.ndarray]:
+        """The target."""
+        return {"maps": self.cache.read(sim, ("target",))["target"]}
+
+    def foregrounds(self, sim: int) -> np.ndarray:
+        """A map of the foregrounds' strength: the rms over channels in units of each channel's median, (npix,)."""
+        maps = self.cache.read(sim, ("foregrounds",))["foregrounds"]
+        return np.sqrt(np.mean((maps / np.median(np.abs(maps), axis=1, keepdims=True)) ** 2, axis=0))
+
+    def about(self) -> dict[str, Any]:
+        """Data set, split and recipe."""
+        return {"dataset": self.cache.dataset, "split": self.cache.split, "data": self.cache.id}
+
+
+@dataclass(frozen=True)
+class CachedMethod:
+    """A method that is run on the observed maps of a split while they are compared, such as the pixel ILC.
+
+    Attributes:
+        cache: The split.
+        n_sims: How many simulations, from the first.
+        method: Takes observed maps (channel, npix) to cleaned ones (field, npix), both [uK_CMB], NESTED; picklable.
+        description: What a report says of it.
+    """
+
+    cache: SplitCache
+    n_sims: int
+    method: Callable[[np.ndarray], np.ndarray]
+    description: str = "run on the observed maps"
+
+    def identity(self) -> Identity:
+        """That of the split."""
+        return CachedTruth(self.cache, self.n_sims).identity()
+
+    def read(self, sim: int) -> dict[str, np.ndarray]:
+        """The cleaned map."""
+        return {"maps": self.method(observe(self.cache.read(sim)))}
+
+    def about(self) -> dict[str, Any]:
+        """Its description."""
+        return {"method": self.description}
+
+
+@dataclass(frozen=True)
+class Statements:
+    """What a user states of FITS maps that do not say it themselves, or wrongly.
+
+    Attributes:
+        unit: Unit, a CMB temperature.
+        ordering: `RING` or `NESTED`.
+        coordinates: `G`; maps in others must be turned first.
+        fwhm: Beam [arcmin].
+    """
+
+    unit: str | None = None
+    ordering: str | None = None
+    coordinates: str | None = None
+    fwhm: float | None = None
+
+
+@dataclass(frozen=True)
+class FitsMaps:
+    """Cleaned maps in FITS files, made by this program or another.
+
+    The monopole of maps that another program made is removed, as it is from every other map here.
+
+    Attributes:
+        paths: File of each simulation.
+        fields: Fields to read; a column `I_SIGMA` beside `I` holds its error.
+        statements: What the files do not say.
+    """
+
+    paths: Mapping[int, Path]
+    fields: tuple[str, ...] = ("I",)
+    statements: Statements = Statements()
+
+    @cached_property
+    def _header(self) -> dict[str, Any]:
+        return read_header(next(iter(self.paths.values())))
+
+    @property
+    def _own(self) -> bool:
+        return str(self._header.get("CREATOR", "")).startswith("cmb_lightning")
+
+    def identity(self) -> Identity:
+        """That in the header of the first file."""
+        sim, stated = next(iter(self.paths)), self.statements.fwhm
+        nside = self._map(sim, self.fields[0]).nside
+        found = self._header.get("FWHM") if stated is None else stated
+        fwhm = None if found is None else float(found)
+        return Identity(self._header.get("DATAID"), nside, fwhm, tuple(sorted(self.paths)))
+
+    def read(self, sim: int) -> dict[str, np.ndarray]:
+        """The maps, and their errors where the file has them."""
+        maps = np.stack([self._map(sim, name).values for name in self.fields])
+        if not self._own:
+            maps -= np.nanmean(maps, axis=1, keepdims=True, dtype=np.float64).astype(maps.dtype)
+        columns = {str(value).strip() for key, value in self._header.items() if key.startswith("TTYPE")}
+        if all(f"{name}_SIGMA" in columns for name in self.fields):
+            return {"maps": maps, "sigma": np.stack([self._map(sim, f"{name}_SIGMA").values for name in self.fields])}
+        return {"maps": maps}
+
+    def about(self) -> dict[str, Any]:
+        """What the header says of its making."""
+        keys = {"CREATOR": "made by", "CHECKPT": "checkpoint", "EPOCH": "epoch", "FWHM": "beam [arcmin]"}
+        known = {name: self._header[key] for key, name in keys.items() if key in self._header}
+        removed = {} if self._own else {"monopole": "removed"}
+        return {"files": str(next(iter(self.paths.values())).parent), **known, **removed}
+
+    def _map(self, sim: int, name: str) -> HealpixMap:
+        path, stated = self.paths[sim], self.statements
+        found = read_map(path, name, unit=stated.unit, ordering=stated.ordering, coordinates=stated.coordinates)
+        if not found.unit.endswith("K_CMB"):
+            raise ConfigError(
+                f"{path}: the unit of {name} is {found.unit!r}: state its CMB temperature unit, as uK_CMB."
+            )
+        if found.coordinates != "G":
+            raise ConfigError(
+                f"{path}: its coordinates are {found.coordinates or 'not stated'}: turn it to Galactic, or state G."
+            )
+        # A CMB temperature converts alike at any frequency; at 300 GHz nobody expects the rms of a CMB.
+        return found.in_uK_CMB(300.0).nested()
+
+
+@dataclass(frozen=True)
+class Halves:
+    """A method whose maps come twice, with independent noise; it is judged by their mean.
+
+    Attributes:
+        first: One half.
+        second: The other.
+    """
+
+    first: MapSource
+    second: MapSource
+
+    def identity(self) -> Identity:
+        """That of the halves, which must agree.
+
+        Raises:
+            ConfigError: If they do not.
+        """
+        one, two = self.first.identity(), self.second.identity()
+        if one != two:
+            raise ConfigError(f"The two halves are of different data: {one} and {two}.")
+        return one
+
+    def read(self, sim: int) -> dict[str, np.ndarray]:
+        """Their mean, and both."""
+        halves = np.stack([half.read(sim)["maps"] for half in (self.first, self.second)])
+        return {"maps": halves.mean(axis=0), "halves": halves}
+
+    def about(self) -> dict[str, Any]:
+        """What the first says."""
+        return {"halves": True, **self.first.about()}
+
+
+def find_predictions(
+    path: str | Path, fields: Sequence[str] = ("I",), statements: Statements = Statements()
+) -> dict[str, dict[int, FitsMaps]]:
+    """The cleaned maps in a folder, sorted by what their headers say.
+
+    Args:
+        path: A run's folder, a folder of FITS files, one file, or a template with `{sim}`: `maps/sim{sim:03d}.fits`.
+        fields: Fields to read.
+        statements: What the files do not say.
+
+    Returns:
+        Split (empty where the files do not say) and epoch (-1 where they do not) to maps.
+
+    Raises:
+        FileNotFoundError: If there is nothing.
+        ConfigError: If two files claim to be the same map, or which simulation a file is of cannot be told.
+    """
+    files = _numbered(str(path))
+    groups: dict[str, dict[int, dict[int, Path]]] = {}
+    for file, number in files:
+        header = read_header(file)
+        sim = int(header["SIM"]) if "SIM" in header else number
+        if sim is None:
+            if len(files) > 1:
+                raise ConfigError(f"{file}: cannot tell which simulation it is of: give a template with {{sim}}.")
+            sim = 0
+        split, epoch = str(header.get("SPLIT", "")), int(header.get("EPOCH", -1))
+        members = groups.setdefault(split, {}).setdefault(epoch, {})
+        if sim in members:
+            raise ConfigError(f"{file}: is of the same simulation, split and epoch as {members[sim]}: keep one.")
+        members[sim] = file
+    return {
+        split: {
+            epoch: FitsMaps(dict(sorted(paths.items())), tuple(fields), statements)
+            for epoch, paths in sorted(epochs.items())
+        }
+        for split, epochs in sorted(groups.items())
+    }
+
+
+def _numbered(text: str) -> list[tuple[Path, int | None]]:
+    """Files, each with the simulation's number that its path tells."""
+    if "{" in text:
+        literal = re.split(r"(\{[^}]*\})", text)
+        pattern = "".join(r"(\d+)" if part.startswith("{sim") else re.escape(part) for part in literal)
+        root = Path(literal[0]).parent
+        matches = ((file, re.fullmatch(pattern, str(file))) for file in sorted(root.rglob("*")))
+        files = [(file, int(match[1])) for file, match in matches if match]
+    elif Path(text).is_dir():
+        made = Path(text) / "predictions"
+        found = (file for file in (made if made.is_dir() else Path(text)).rglob("*") if _FITS.search(file.name))
+        files = [(file, _sim_of(str(file))) for file in sorted(found)]
+    else:
+        files = [(Path(text), _sim_of(Path(text).name))] if Path(text).is_file() else []
+    if not files:
+        raise FileNotFoundError(f"{text}: there are no FITS maps: check the path.")
+    return files
+
+
+def _sim_of(path: str) -> int | None:
+    match = re.search(r"sim[_-]?(\d+)", path, re.IGNORECASE)
+    return int(match[1]) if match else None
+
+
+_FITS = re.compile(r"\.fits?(\.gz)?$")
