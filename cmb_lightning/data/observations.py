@@ -18,6 +18,7 @@ from cmb_lightning.results.fits import read_map
 from cmb_lightning.sky import Channel, Instrument
 from cmb_lightning.sky.foregrounds import analyse, synthesise
 from cmb_lightning.sky.transforms import nest_to_ring, ring_to_nest, rotate_alm
+from cmb_lightning.sky.units import arcmin
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ class ObservationsDataModule(L.LightningDataModule):
         lmax: Highest multipole that is used; 2 nside when None.
         bands: Bands of the instrument; all when None.
         fields: Fields of them: I, Q, U.
-        target_fwhm: Beam of the cleaned map, such as `20 arcmin`; that of the smallest beam of the instrument when None.
+        target_fwhm: Beam of the cleaned map, such as `20 arcmin`; the smallest of the instrument when None.
         unit: Unit of all maps, or by band, for files that do not state it.
         ordering: RING or NESTED, for files that do not state it.
         coordinates: G, E or C, for files that do not state it.
@@ -72,13 +73,14 @@ class ObservationsDataModule(L.LightningDataModule):
             raise ConfigError(f"batch_size: {batch_size} must be at least 1.")
         loaded = Instrument.load(instrument, nside, bands, tuple(fields or "I"))
         self.channels = loaded.channels
+        target = arcmin(target_fwhm, "target_fwhm")
         self.layout = Layout(
             nside=nside,
             lmax=2 * nside if lmax is None else lmax,
             channels=tuple(channel.name for channel in self.channels),
             fwhm=tuple(channel.fwhm for channel in self.channels),
             fields=loaded.fields,
-            target_fwhm=min(c.fwhm for c in self.channels) if target_fwhm is None else arcmin(target_fwhm, "target_fwhm"),
+            target_fwhm=min(c.fwhm for c in self.channels) if target is None else target,
         )
         if not observations:
             raise ConfigError("observations: there are none; name at least one and its files.")

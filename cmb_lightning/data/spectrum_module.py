@@ -19,6 +19,7 @@ from cmb_lightning.errors import ConfigError
 from cmb_lightning.sky.rng import Draws
 from cmb_lightning.sky.spectra import FileSpectrum, Spectrum, save_spectrum
 from cmb_lightning.sky.transforms import almxfl, check_lmax, check_nside, draw_unit_alm, ring_to_nest, synthesis
+from cmb_lightning.sky.units import parse
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ class SpectrumDataModule(SimulatedDataModule):
         spectrum: Spectrum of the maps.
         nside: HEALPix resolution, a power of two.
         lmax: Highest multipole; 2 nside when None.
-        noise: White noise added to each pixel of the model's inputs, such as `50 uK_CMB`, drawn anew in each epoch of training.
+        noise: White noise added to each pixel of the inputs, drawn anew in each epoch of training.
         seed: Seed of all random numbers.
         dataset: Name of the data set, a folder in the cache.
         root: Folder of the cache.

@@ -76,7 +76,7 @@ def hashes(data: SkyDataModule, split: str) -> list[dict[str, str]]:
 
 
 def test_the_layout_is_known_at_once(tmp_path):
-    layout = module(tmp_path, target_fwhm=150.0).layout
+    layout = module(tmp_path, target_fwhm="150 arcmin").layout
     assert (layout.nside, layout.lmax, layout.channels) == (8, 16, ("100_I", "143_I"))
     assert (layout.fwhm, layout.fields, layout.target_fwhm) == ((150.0, 140.0), ("I",), 150.0)
     assert module(tmp_path).layout.target_fwhm == 140.0
@@ -128,7 +128,7 @@ def test_other_code_s_random_numbers_change_nothing_and_are_not_changed(root, tm
 
 @pytest.mark.parametrize(
     "change",
-    [{"seed": 1}, {"nside": 16}, {"lmax": 15}, {"target_fwhm": 200.0}, {"bands": ["100", "217"]}]
+    [{"seed": 1}, {"nside": 16}, {"lmax": 15}, {"target_fwhm": "200 arcmin"}, {"bands": ["100", "217"]}]
     + [{"sky": dataclasses.replace(SKY, noise=False)}, {"sky": dataclasses.replace(SKY, gain_errors=2.0)}],
 )
 def test_what_changes_the_maps_changes_their_folder(tmp_path, change):
@@ -137,7 +137,7 @@ def test_what_changes_the_maps_changes_their_folder(tmp_path, change):
 
 def test_what_does_not_change_the_maps_does_not(tmp_path):
     splits = {"train": SkySplit(400, n_sims_cap=3), "new": SkySplit(1)}
-    options = {"batch_size": 7, "n_workers": 2, "num_workers": 1, "target_fwhm": 140, "keep": 0.0}
+    options = {"batch_size": 7, "n_workers": 2, "num_workers": 1, "target_fwhm": "140 arcmin", "keep": 0.0}
     other = module(tmp_path / "elsewhere", splits=splits, **options)
     assert other.identity["train"] == module(tmp_path).identity["train"]
 
