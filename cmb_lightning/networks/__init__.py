@@ -4,6 +4,10 @@ Each takes `in_channels`, `out_channels`, `nside` and sizes of its own, and turn
 (batch, in_channels, pixel) into (batch, out_channels, pixel).
 """
 
+from .bayesian import ConcreteDropout, MonteCarloDropout
+from .cmbnncs import UNet5, UNet8
+from .deepsphere import DeepSphereUNet
+from .patch import PatchUNet
 from .unet import HealpixUNet
 
-__all__ = ["HealpixUNet"]
+__all__ = ["ConcreteDropout", "DeepSphereUNet", "HealpixUNet", "MonteCarloDropout", "PatchUNet", "UNet5", "UNet8"]
