@@ -1,7 +1,8 @@
 """The microwave sky: instruments, spectra, foregrounds, noise, and the simulator that joins them."""
 
+from .channel import Channel
 from .foregrounds import Foreground
-from .instrument import Channel, Instrument
+from .instrument import Instrument
 from .laws import Law, LogNormal, ModifiedBlackbody, PowerLaw, TwoTemperatureBlackbody
 from .presets import Presets
 from .simulator import Simulator, Sky

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .instrument import Channel
+from .channel import Channel
 from .rng import Draws
 from .transforms import analysis, analysis_qu, synthesis, synthesis_qu
 

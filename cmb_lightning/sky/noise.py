@@ -9,12 +9,16 @@ import numpy as np
 from ..errors import ConfigError
 from ..results.fits import read_map
 from . import units
-from .instrument import Channel
+from .channel import Channel
+from .foregrounds import synthesise
 from .rng import Draws
+from .transforms import draw_alm, ring_to_nest
 
 
-def white_noise(channels: Sequence[Channel], nside: int, draws: Draws, sigma_maps: dict[str, np.ndarray]) -> np.ndarray:
-    """Draw white noise, each channel from its own stream.
+def draw_noise(channels: Sequence[Channel], nside: int, draws: Draws, sigma_maps: dict[str, np.ndarray]) -> np.ndarray:
+    """Draw the noise, each channel from streams of its own: white, and below its knee correlated.
+
+    The correlated part adds N_white (l / l_knee)^-alpha. Where there is a map of the white noise both follow it.
 
     Args:
         channels: rows of the result.
@@ -28,10 +32,27 @@ def white_noise(channels: Sequence[Channel], nside: int, draws: Draws, sigma_map
     noise = np.empty((len(channels), 12 * nside**2), dtype=np.float32)
     for row, channel in zip(noise, channels, strict=True):
         draws(f"noise/{channel.name}").standard_normal(out=row, dtype=np.float32)
+    knees = [row for row, channel in enumerate(channels) if channel.l_knee]
+    if knees:
+        noise[knees] += _correlated([channels[row] for row in knees], nside, draws)
+    for row, channel in zip(noise, channels, strict=True):
         row *= sigma_maps.get(channel.name, np.float32(channel.noise))
         if channel.field == "I":
             row -= row.mean(dtype=np.float64)
     return noise
+
+
+def _correlated(channels: Sequence[Channel], nside: int, draws: Draws) -> np.ndarray:
+    """Draw what is beside white noise of unit variance, (channel, npix) NESTED, with all degrees the pixels carry."""
+    lmax = 3 * nside - 1
+    degree = np.arange(1, lmax + 1)
+    alm = []
+    for channel in channels:
+        level = np.zeros(lmax + 1)
+        level[1:] = 4 * np.pi / (12 * nside**2) * (degree / channel.l_knee) ** -channel.alpha
+        level[: channel.spin] = 0
+        alm.append(draw_alm(level, draws(f"noise/{channel.name}/correlated"), lmax))
+    return ring_to_nest(synthesise(channels, np.stack(alm).astype(np.complex64), nside, lmax))
 
 
 def read_sigma(channel: Channel, nside: int) -> np.ndarray:

@@ -9,8 +9,8 @@ from importlib.metadata import version
 import numpy as np
 
 from ..errors import ConfigError
+from .channel import Channel
 from .foregrounds import Foreground, analyse
-from .instrument import Channel
 from .rng import Draws
 
 

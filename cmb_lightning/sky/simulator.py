@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from ..errors import ConfigError
-from .beams import gaussian_beam
+from .beams import window
+from .channel import Channel
 from .foregrounds import Foreground, synthesise
-from .instrument import Channel, Instrument
-from .noise import read_sigma, white_noise
+from .instrument import Instrument
+from .noise import draw_noise, read_sigma
 from .rng import Draws
 from .spectra import CambSpectrum, Spectrum
 from .statistical import StatisticalGalaxy
@@ -37,21 +38,25 @@ class Sky:
     """What is simulated.
 
     Args:
-        cmb: spectrum of the CMB.
-        foregrounds: added up; a random Galaxy by default, an empty list for none.
+        cmb: spectrum of the CMB; CAMB's for the default cosmology when None.
+        foregrounds: added up; a random Galaxy when None, an empty list for none.
         orientation: turns all foregrounds: `random`, anew in every simulation, or by three angles [deg] about z, y and
             z again; None leaves them as they are.
         gain_errors: multiplies the instrument's own scatter of the calibration (its `gain_error`); 0 for none.
         noise: whether the instrument adds noise.
     """
 
-    cmb: Spectrum = field(default_factory=CambSpectrum)
-    foregrounds: list[Foreground] = field(default_factory=lambda: [StatisticalGalaxy()])
+    cmb: Spectrum | None = None
+    foregrounds: list[Foreground] | None = None
     orientation: Literal["random"] | list[float] | None = None
     gain_errors: float = 0.0
     noise: bool = True
 
     def __post_init__(self) -> None:
+        if self.cmb is None:
+            self.cmb = CambSpectrum()
+        if self.foregrounds is None:
+            self.foregrounds = [StatisticalGalaxy()]
         names = [foreground.name for foreground in self.foregrounds]
         if len(set(names)) != len(names):
             raise ConfigError(f"foregrounds: {', '.join(names)}; give each a `name` of its own")
@@ -139,7 +144,7 @@ class Simulator:
         if self.sky.noise:
             if self._sigma is None:
                 self._sigma = self._read_sigma()
-            noise = white_noise(self.channels, self.nside, draws, self._sigma)
+            noise = draw_noise(self.channels, self.nside, draws, self._sigma)
         return {
             "cmb": cmb,
             "foregrounds": foregrounds,
@@ -225,7 +230,7 @@ def _targets(fields: Sequence[str], fwhm: float) -> tuple[Channel, ...]:
 
 def _windows(channels: Sequence[Channel], lmax: int) -> np.ndarray:
     """Beam windows (channel, lmax + 1)."""
-    return np.stack([gaussian_beam(channel.fwhm, lmax, channel.spin) for channel in channels])
+    return np.stack([window(channel, lmax) for channel in channels])
 
 
 def _draw_teb(cl: np.ndarray, draws: Draws, lmax: int, polarised: bool) -> list[np.ndarray]:
@@ -241,10 +246,13 @@ def _draw_teb(cl: np.ndarray, draws: Draws, lmax: int, polarised: bool) -> list[
 
 
 def _describe(channel: Channel) -> dict:
-    """Plain values of a channel; its variance map by content, not by name."""
+    """Plain values of a channel, those that are not the default; its files by content, not by name."""
     from ..data.recipe import file_digest
 
-    described = vars(channel) | {"frequencies": list(channel.frequencies), "weights": list(channel.weights)}
+    described = {f.name: getattr(channel, f.name) for f in fields(channel) if getattr(channel, f.name) != f.default}
+    described |= {"frequencies": list(channel.frequencies), "weights": list(channel.weights)}
+    if channel.beam_file:
+        described["beam_file"] = file_digest(Path(channel.beam_file))
     if channel.variance_map:
         path, _, column = channel.variance_map.partition(".fits:")
         described["variance_map"] = [file_digest(Path(f"{path}.fits" if column else path)), column]

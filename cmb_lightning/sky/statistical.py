@@ -11,8 +11,8 @@ import numpy as np
 
 from ..errors import ConfigError
 from . import units
+from .channel import Channel
 from .foregrounds import Foreground, analyse
-from .instrument import Channel
 from .laws import Law, LogNormal, ModifiedBlackbody, PowerLaw
 from .rng import Draws
 from .transforms import alm_degrees, draw_unit_alm, synthesis, synthesis_qu

@@ -13,8 +13,8 @@ from ..data.recipe import file_digest
 from ..errors import ConfigError
 from ..results.fits import read_map
 from . import units
+from .channel import Channel
 from .foregrounds import Foreground, analyse
-from .instrument import Channel
 from .laws import Law
 from .rng import Draws
 from .transforms import analysis, analysis_qu, synthesis, synthesis_qu
@@ -82,9 +82,9 @@ class Templates(Foreground):
         self.components = list(components)
         self.folder = folder
         self.name = name
-        self._factors: dict[str, float] = {}  # uK_RJ per unit of each file, resolved by check()
+        self._factors: dict[str, float] = {}  # uK_RJ per unit of each component
         self._digests: dict[str, str] = {}
-        self._kept: tuple[tuple, np.ndarray] | None = None
+        self._kept: tuple[tuple, np.ndarray, list] | None = None
 
     def __getstate__(self) -> dict:
         """Leave the coefficients behind: every process makes its own."""
@@ -113,25 +113,17 @@ class Templates(Foreground):
         """See `Foreground.alm`."""
         key = (tuple(channels), nside, lmax)
         if self._kept is None or self._kept[0] != key:
-            alms = [analyse(channels, self.emission(c, channels, nside), lmax) for c in self.components]
-            self._kept = key, np.stack(alms).astype(np.complex64)
-        factors = np.array([self._factors_drawn(component, channels, draws) for component in self.components])
-        return np.einsum("kc,kca->ca", factors.astype(np.float32), self._kept[1])
+            emissions = [self._emission(component, channels, nside) for component in self.components]
+            alms = np.stack([analyse(channels, maps, lmax).astype(np.complex64) for maps, _ in emissions])
+            self._kept = key, alms, [shares for _, shares in emissions]
+        _, alms, shares = self._kept
+        each = zip(self.components, shares, strict=True)
+        factors = np.array([self._variation(component, share, channels, draws) for component, share in each])
+        return np.einsum("kc,kca->ca", factors.astype(np.float32), alms)
 
     def emission(self, component: TemplateComponent, channels: Sequence[Channel], nside: int) -> np.ndarray:
         """Return one component's maps without variation, (channel, npix), RING, unsmoothed, uK_CMB."""
-        polarised = any(channel.spin for channel in channels)
-        maps = self._read(component, nside, polarised)
-        spectra = {}
-        for channel in channels:
-            if (samples := (channel.frequencies, channel.weights)) not in spectra:
-                spectra[samples] = sum(
-                    weight * component.law.ratio(frequency, component.frequency, maps)
-                    for frequency, weight in zip(*samples, strict=True)
-                )
-        zero = np.zeros(12 * nside**2)
-        signal = [maps.get(channel.field, zero) * spectra[channel.frequencies, channel.weights] for channel in channels]
-        return np.stack(signal)
+        return self._emission(component, channels, nside)[0]
 
     def recipe(self) -> dict:
         """See `Foreground.recipe`."""
@@ -153,6 +145,22 @@ class Templates(Foreground):
             ],
         }
 
+    def _emission(
+        self, component: TemplateComponent, channels: Sequence[Channel], nside: int
+    ) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Return what `emission` does, and each channel's shares of intensity from the frequencies of its bandpass."""
+        maps = self._read(component, nside, any(channel.spin for channel in channels))
+        signal, shares, of = np.zeros((len(channels), 12 * nside**2)), [], None
+        for row, channel in zip(signal, channels, strict=True):
+            if of != (channel.frequencies, channel.weights):  # the fields of a band follow one another
+                of = channel.frequencies, channel.weights
+                samples = zip(channel.frequencies, channel.weights, strict=True)
+                terms = [weight * component.law.ratio(nu, component.frequency, maps) for nu, weight in samples]
+                share = np.array([np.mean(maps["I"] * term) for term in terms])
+            row += maps.get(channel.field, 0.0) * sum(terms)
+            shares.append(share / share.sum())
+        return signal, shares
+
     def _path(self, component: TemplateComponent) -> Path:
         path = Path(component.file)
         if not path.is_absolute() and self.folder is None:
@@ -167,14 +175,23 @@ class Templates(Foreground):
             self._digests[component.file] = file_digest(path)
         return self._digests[component.file]
 
-    def _factors_drawn(self, component: TemplateComponent, channels: Sequence[Channel], draws: Draws) -> list[float]:
-        """Draw the amplitude and the index; return what the emission of each channel is multiplied by."""
+    def _variation(
+        self, component: TemplateComponent, shares: list[np.ndarray], channels: Sequence[Channel], draws: Draws
+    ) -> list[float]:
+        """Draw the amplitude and the index; return what the emission of each channel is multiplied by.
+
+        Within a bandpass the factor is that of the mean spectrum: exact for a delta, good to 1e-4 of a broad band.
+        """
         normal = draws(f"{self.name}/{component.name}").standard_normal(2)
         amplitude = float(np.exp(component.amplitude_scatter * normal[0]))
         if not component.index_scatter:
             return [amplitude] * len(channels)
         shift = component.index_scatter * normal[1]
-        return [amplitude * component.law.shift(c.frequency, component.frequency, shift) for c in channels]
+        factors = []
+        for channel, share in zip(channels, shares, strict=True):
+            shifts = [component.law.shift(nu, component.frequency, shift) for nu in channel.frequencies]
+            factors.append(amplitude * float(share @ shifts))
+        return factors
 
     def _read(self, component: TemplateComponent, nside: int, polarised: bool) -> dict[str, np.ndarray]:
         """Read a file's maps: I (and Q, U where there are any) in uK_RJ, and what the law asks for, RING, at nside."""
@@ -197,11 +214,11 @@ class Templates(Foreground):
                 raise ConfigError(
                     f"{path}: nside {read.nside} is below the {nside} of the maps; lower nside, or give a finer {where}"
                 )
-        if component.file not in self._factors:
-            self._factors[component.file] = _to_uK_RJ(component, intensity.unit, f"{path}, {intensity.name}")
+        if component.name not in self._factors:
+            self._factors[component.name] = _to_uK_RJ(component, intensity.unit, f"{path}, {intensity.name}")
         out = {column: read.ordered("RING").values.astype(np.float64) for column, read in maps.items()}
         for field in {"I", "Q", "U"} & set(out):
-            out[field] *= self._factors[component.file]
+            out[field] *= self._factors[component.name]
         for column, unit in component.law.columns().items():
             if unit:
                 out[column] *= units.parse(f"1 {maps[column].unit}", unit, f"{path}, {column}").value

@@ -50,6 +50,11 @@ def parse(value: str | Quantity, to: str, key: str) -> Quantity:
         raise ConfigError(f"{key}: {str(value)!r} is not a quantity in {to}; write it as '30 {to}'") from error
 
 
+def arcmin(value: str | Quantity | None, key: str) -> float | None:
+    """Parse an angle such as `30 arcmin` to a number of arcmin; None stays None. See `parse`."""
+    return None if value is None else float(parse(value, "arcmin", key).value)
+
+
 def to_uK_CMB(frequency: float, text: str | UnitBase, key: str = "unit") -> float:
     """Return the factor that takes a map to uK_CMB at one frequency.
 

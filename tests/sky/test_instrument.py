@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pysm3.units as u
 import pytest
 
 from cmb_lightning.errors import ConfigError
-from cmb_lightning.sky.instrument import TABLES, Instrument
+from cmb_lightning.sky.instrument import Instrument
+from cmb_lightning.sky.tables import TABLES
 
 HEADER = """# %ECSV 1.0
 # ---
@@ -129,3 +132,27 @@ def test_bad_arguments():
         Instrument.load("plank", 64)
     with pytest.raises(ConfigError, match="nside: 63 is not a power of two"):
         Instrument.load("reference", 63)
+
+
+def test_optional_columns(tmp_path):
+    (tmp_path / "band.txt").write_text("90 0\n95 1\n105 1\n110 0\n")
+    header = HEADER.replace(
+        "# schema",
+        """# - {name: l_knee_P, datatype: float64}
+# - {name: alpha_P, datatype: float64}
+# - {name: bandwidth, unit: GHz, datatype: float64}
+# - {name: bandpass, datatype: string}
+# - {name: beam, datatype: string}
+# schema""",
+    ).replace("noise_P\n", "noise_P l_knee_P alpha_P bandwidth bandpass beam\n")
+    path = tmp_path / "mine.ecsv"
+    path.write_text(header + 'A 100 0.5 IQU 60 1 50 2.5 30 "" beam.txt\nB 100 0.5 I 60 "" "" "" "" band.txt ""\n')
+    instrument = Instrument.load(str(path), 64, fields=("I", "Q", "U"))
+    a, q, _, b = instrument.channels
+    assert (a.l_knee, q.l_knee, q.alpha) == (0, 50, 2.5)
+    assert a.beam_file == str(tmp_path / "beam.txt") and not b.beam_file
+    assert 85 < min(a.frequencies) < 90 < 110 < max(a.frequencies) < 115
+    assert b.frequencies == (95.0, 105.0)
+    with pytest.raises(ConfigError, match="beam.txt cannot be scaled"):
+        instrument.scaled(32)
+    assert replace(instrument, channels=(replace(q, beam_file=""),)).scaled(32).channels[0].l_knee == 25

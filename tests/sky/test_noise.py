@@ -6,8 +6,9 @@ import pysm3.units as u
 import pytest
 
 from cmb_lightning.errors import ConfigError
+from cmb_lightning.sky.foregrounds import analyse
 from cmb_lightning.sky.instrument import Instrument
-from cmb_lightning.sky.noise import read_sigma, white_noise
+from cmb_lightning.sky.noise import draw_noise, read_sigma
 from cmb_lightning.sky.rng import Draws
 from cmb_lightning.sky.transforms import alm2cl, analysis, nest_to_ring
 
@@ -15,9 +16,9 @@ NSIDE = 16
 NPIX = 12 * NSIDE**2
 
 
-def test_white_noise_has_the_depth_and_no_colour():
+def test_draw_noise_has_the_depth_and_no_colour():
     channels = Instrument.load("reference", NSIDE, ["100", "143"], ("I", "Q", "U")).channels
-    maps = np.stack([white_noise(channels, NSIDE, Draws(1, "train", i), {}) for i in range(30)])
+    maps = np.stack([draw_noise(channels, NSIDE, Draws(1, "train", i), {}) for i in range(30)])
     assert maps.dtype == np.float32 and maps.shape == (30, 6, NPIX)
     sigma = np.array([channel.noise for channel in channels])
     assert np.allclose(maps.std(axis=(0, 2)), sigma, rtol=4.5 / np.sqrt(2 * 30 * NPIX))
@@ -31,9 +32,30 @@ def test_white_noise_has_the_depth_and_no_colour():
 
 
 def test_a_channel_keeps_its_noise_whatever_others_there_are():
-    both = white_noise(Instrument.load("reference", NSIDE, ["100", "143"]).channels, NSIDE, Draws(1, "a", 0), {})
-    one = white_noise(Instrument.load("reference", NSIDE, ["143"]).channels, NSIDE, Draws(1, "a", 0), {})
+    both = draw_noise(Instrument.load("reference", NSIDE, ["100", "143"]).channels, NSIDE, Draws(1, "a", 0), {})
+    one = draw_noise(Instrument.load("reference", NSIDE, ["143"]).channels, NSIDE, Draws(1, "a", 0), {})
     assert np.array_equal(both[1], one[0])
+
+
+@pytest.mark.parametrize("field", ["I", "Q"])
+def test_correlated_noise_has_a_knee(field):
+    """N_l = N_white (1 + (l / l_knee)^-alpha), for T as for E and B, within sampling error."""
+    channels = Instrument.load("reference", NSIDE, ["143"], ("I",) if field == "I" else ("Q", "U")).channels
+    channels = [replace(channel, l_knee=10.0, alpha=1.5) for channel in channels]
+    lmax, count = 2 * NSIDE, 60
+    maps = np.stack([nest_to_ring(draw_noise(channels, NSIDE, Draws(1, "t", i), {})) for i in range(count)])
+    cl = alm2cl(np.stack([analyse(channels, m.astype(float), lmax) for m in maps])).mean(axis=0)
+    degree = np.arange(2, lmax + 1)
+    white = channels[0].noise ** 2 * 4 * np.pi / NPIX
+    expected = white * (1 + (degree / 10.0) ** -1.5)
+    assert np.all(np.abs(cl[:, 2:] / expected - 1) < 4.5 * np.sqrt(2 / (2 * degree + 1) / count))
+
+
+def test_knee_leaves_the_white_part_alone():
+    channel = Instrument.load("reference", NSIDE, ["143"]).channels[0]
+    white = draw_noise([channel], NSIDE, Draws(1, "t", 0), {})
+    both = draw_noise([replace(channel, l_knee=1e-10, alpha=1.0)], NSIDE, Draws(1, "t", 0), {})
+    assert np.allclose(white, both, atol=1e-4 * channel.noise)
 
 
 @pytest.fixture

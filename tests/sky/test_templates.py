@@ -9,6 +9,7 @@ import pytest
 
 from cmb_lightning.errors import ConfigError
 from cmb_lightning.sky import Instrument, LogNormal, ModifiedBlackbody, PowerLaw, TemplateComponent, Templates
+from cmb_lightning.sky.bandpass import top_hat
 from cmb_lightning.sky.foregrounds import analyse, synthesise
 from cmb_lightning.sky.rng import Draws
 from cmb_lightning.sky.transforms import analysis, synthesis
@@ -82,9 +83,21 @@ def test_scatter_is_a_factor_and_an_index(write, maps):
     assert np.allclose(varied.alm(wanted, NSIDE, LMAX, DRAWS), expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 
 
+def test_scatter_within_a_bandpass(write, maps):
+    bands = [(channel, top_hat(channel.frequency, 0.3 * channel.frequency, "bandwidth")) for channel in channels()]
+    wanted = [replace(channel, frequencies=nu, weights=weights) for channel, (nu, weights) in bands]
+    folder = str(write(maps))
+    shift = DRAWS("templates/dust").standard_normal(2)[1] * 0.05
+    varied = Templates([dust(index_scatter=0.05)], folder).alm(wanted, NSIDE, LMAX, DRAWS)
+    by_hand = Templates([dust(law=ModifiedBlackbody(f"BETA{shift:+.12f}", "TEMP"))], folder)
+    expected = by_hand.alm(wanted, NSIDE, LMAX, DRAWS)
+    assert np.allclose(varied, expected, rtol=1e-3, atol=2e-4 * np.abs(expected).max())
+
+
 def test_statistics_of_the_scatter(write, maps):
     varied = Templates([dust(amplitude_scatter=0.15)], str(write(maps)))
-    alms = [varied.alm(channels(), NSIDE, LMAX, Draws(1, "train", i))[0, 0].real for i in range(300)]
+    wanted = channels()
+    alms = [varied.alm(wanted, NSIDE, LMAX, Draws(1, "train", i))[0, 0].real for i in range(300)]
     assert np.std(np.log(alms)) == pytest.approx(0.15, rel=0.15)
 
 
