@@ -7,7 +7,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from cmb_lightning.errors import ConfigError
 from cmb_lightning.results.figures import figure_pixels, sky_figure, spectra_figure
-from cmb_lightning.results.spectra import pair_spectra
+from cmb_lightning.results.spectra import Bins, pair_spectra
 from cmb_lightning.results.tables import label
 
 
@@ -46,9 +46,10 @@ class FigureLogger(L.Callback):
             name: pair_spectra(maps.astype(np.float64), truth, layout.fields, lmax, nthreads=threads)
             for name, maps in predictions.items()
         }
+        bins = Bins.up_to(lmax)
         for kind in spectra["network"]:
-            pairs = {name: pair[kind] for name, pair in spectra.items()}
-            figures[f"spectra/{kind}"] = spectra_figure(pairs, lmax, title, name=kind)
+            pairs = {name: pair[kind].binned(bins) for name, pair in spectra.items()}
+            figures[f"spectra/{kind}"] = spectra_figure(pairs, bins, title, name=kind)
         for tag, figure in figures.items():
             pixels = figure_pixels(figure)
             for board in boards:

@@ -134,14 +134,14 @@ def sky_figure(
 
 
 def spectra_figure(
-    spectra: Mapping[str, PairSpectra], lmax: int, title: str = "", f_sky: float = 1.0, name: str = "TT"
+    spectra: Mapping[str, PairSpectra], bins: Bins, title: str = "", f_sky: float = 1.0, name: str = "TT"
 ) -> Figure:
     """Spectra of truth, predictions and residuals, with panels for their ratio and their correlation.
 
     Args:
-        spectra: Name of each method and the spectra of one or several simulations, C_l, shape (..., lmax + 1); over
-            several the mean is drawn.
-        lmax: Highest multipole.
+        spectra: Name of each method and its D_l [uK_CMB^2] in bins, shape (bin,), or (simulation, bin): then the mean
+            is drawn, and the scatter of residual and correlation as a band.
+        bins: The bins.
         title: Heading of the figure.
         f_sky: Part of the sky that they were taken on, for the cosmic variance.
         name: Which spectrum it is.
@@ -149,34 +149,40 @@ def spectra_figure(
     Returns:
         The figure.
     """
-    bins = Bins.up_to(lmax)
     figure = new_figure(8, 8.5)
     top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=(2.4, 1, 1))
-    binned = {method: _mean(pair.binned(bins)) for method, pair in spectra.items()}
     ell, variance = bins.centres, bins.cosmic_variance(f_sky)
-    if binned:
-        truth = next(iter(binned.values())).truth
-        top.fill_between(ell, truth * (1 - variance), truth * (1 + variance), color=GREY, alpha=0.25, lw=0)
-        top.plot(ell, truth, color=INK, lw=1.8, label="truth")
-        top.fill_between([], [], color=GREY, alpha=0.25, lw=0, label="cosmic variance")
-    for colour, (method, pair) in zip(_cycle(len(binned)), binned.items(), strict=True):
+    means = {method: _mean(pair) for method, pair in spectra.items()}
+    truth = next(iter(means.values())).truth
+    top.fill_between(ell, truth * (1 - variance), truth * (1 + variance), color=GREY, alpha=0.25, lw=0)
+    top.plot(ell, truth, color=INK, lw=1.8, label="truth")
+    top.fill_between([], [], color=GREY, alpha=0.25, lw=0, label="cosmic variance")
+    for k, (method, pair) in enumerate(means.items()):
+        colour = method_colour(k)
         top.plot(ell, pair.prediction, color=colour, lw=1.4, ls="--", label=method)
         top.plot(ell, pair.residual, color=colour, lw=1.4, label=f"{method} $-$ truth")
         middle.plot(ell, pair.ratio(), color=colour, lw=1.4, label=r"$C_\ell^{pp}/C_\ell^{tt}$")
         middle.plot(ell, pair.transfer(), color=colour, lw=1.2, ls=":", label=r"$T_\ell = C_\ell^{pt}/C_\ell^{tt}$")
         bottom.plot(ell, pair.correlation(), color=colour, lw=1.4)
-    top.set_yscale("log")
+        if spectra[method].truth.ndim > 1 and len(spectra[method].truth) > 1:
+            for axes, values in ((top, spectra[method].residual), (bottom, spectra[method].correlation())):
+                middle_line, scatter = values.mean(axis=0), values.std(axis=0, ddof=1)
+                axes.fill_between(ell, middle_line - scatter, middle_line + scatter, color=colour, alpha=0.15, lw=0)
+    if name == "TE" or not (truth > 0).any():
+        top.axhline(0, color=INK, lw=0.8)
+    else:
+        top.set_yscale("log")
     top.set_ylabel(rf"$D_\ell^\mathrm{{{name}}}$ [$\mu$K$^2$]")
-    top.legend(fontsize=9, frameon=False, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=1 + len(binned))
+    columns = min(1 + len(means), 4)
+    top.legend(fontsize=9, frameon=False, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns)
     middle.fill_between(ell, 1 - variance, 1 + variance, color=GREY, alpha=0.25, lw=0)
     middle.axhline(1, color=INK, lw=0.8)
     middle.set_ylabel("ratio to truth")
-    middle.set_ylim(_around_one([v for pair in binned.values() for v in (pair.ratio(), pair.transfer())]))
-    if binned:
-        middle.legend(*(part[:2] for part in middle.get_legend_handles_labels()), fontsize=8, frameon=False, ncols=2)
+    middle.set_ylim(_around_one([v for pair in means.values() for v in (pair.ratio(), pair.transfer())]))
+    middle.legend(*(part[:2] for part in middle.get_legend_handles_labels()), fontsize=8, frameon=False, ncols=2)
     bottom.axhline(1, color=INK, lw=0.8)
     bottom.set_ylabel(r"$r_\ell$")
-    bottom.set_ylim(_around_one([pair.correlation() for pair in binned.values()], top=0.05))
+    bottom.set_ylim(_around_one([pair.correlation() for pair in means.values()], top=0.05))
     bottom.set_xlabel(r"multipole $\ell$")
     bottom.set_xlim(bins.edges[0], bins.edges[-1] - 1)
     for axes in (top, middle, bottom):
@@ -206,8 +212,9 @@ def tidy(axes: Axes) -> None:
     axes.xaxis.label.set_color(INK)
 
 
-def _cycle(count: int) -> list[str]:
-    return [METHOD_COLOURS[k % len(METHOD_COLOURS)] for k in range(count)]
+def method_colour(number: int) -> str:
+    """The colour of the n-th method in every plot."""
+    return METHOD_COLOURS[number % len(METHOD_COLOURS)]
 
 
 def _mean(pair: PairSpectra) -> PairSpectra:
