@@ -123,11 +123,15 @@ class SimulatedDataModule(L.LightningDataModule):
     def prepare_data(self) -> None:
         """Makes the simulations that this stage needs and the cache lacks, on one process only."""
         needed = self._needed(self._stage)
-        if self.trainer is not None and self.trainer.world_size > 1:
-            self._refuse_large(needed)
-        for name in needed:
-            data = self.splits[name]
-            make_split(data.cache, data.generator, self.n_sims(name), self.n_workers)
+        if self._world_size == 1:
+            return self._make(needed)
+        self._refuse_large(needed)
+        try:
+            self._make(needed)
+        except Exception as error:
+            # The other processes now fail in setup, and this one is ended before it can say why.
+            print(f"cmb-lightning: {error}", file=sys.stderr, flush=True)
+            raise
 
     def setup(self, stage: str | None = None) -> None:
         """Checks that what the stage needs is there, and takes the extremes for fit, reading headers only."""
@@ -214,6 +218,11 @@ class SimulatedDataModule(L.LightningDataModule):
             return list(self.splits)
         names = {"fit": ["train", "valid"], "validate": ["valid"]}.get(stage, self.run_inference_on)
         return choose_splits(names, list(self.splits), "splits")
+
+    def _make(self, needed: list[str]) -> None:
+        for name in needed:
+            data = self.splits[name]
+            make_split(data.cache, data.generator, self.n_sims(name), self.n_workers)
 
     def _refuse_large(self, needed: list[str]) -> None:
         missing = {name: len(self.splits[name].cache.missing(self.n_sims(name))) for name in needed}
