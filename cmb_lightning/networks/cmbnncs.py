@@ -94,7 +94,8 @@ class UNet8(FlatUNet):
     Args:
         in_channels: Channels in.
         out_channels: Channels out.
-        nside: Resolution of the maps; published for 512, and from 128 on its deepest level is more than one pixel.
+        nside: Resolution of the maps; published for 512. Below 128 its deepest level is one pixel, whose batch norm
+            needs two skies or more in a training batch.
         width: Channels of the first level; they double at each level below.
     """
 
