@@ -54,6 +54,14 @@ def tabulated(path: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return sampled(frequency[inside], (transmission * steps)[inside])
 
 
+def moved(
+    frequencies: tuple[float, ...], weights: tuple[float, ...], factor: float
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return frequencies and weights of a band as calibrated on the CMB, all its frequencies multiplied by a factor."""
+    to_intensity = [units.to_uK_CMB(nu, "Jy/sr") / units.to_uK_CMB(nu, "uK_RJ") for nu in frequencies]
+    return sampled(np.array(frequencies) * factor, np.array(weights) * to_intensity)
+
+
 def sampled(frequency: np.ndarray, response: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Reduce a bandpass to a few frequencies, with weights for signals in brightness temperature.
 

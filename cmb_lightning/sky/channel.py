@@ -24,6 +24,10 @@ class Channel:
     """The band's signal is sum(weight * T_RJ(frequency)) [uK_CMB per uK_RJ]."""
     gain_error: float = 0.0
     """Relative scatter of the calibration, over simulations."""
+    beam_error: float = 0.0
+    """Relative scatter of the beam's width, over simulations."""
+    bandpass_error: float = 0.0
+    """Relative scatter of the bandpass's frequencies, over simulations."""
     l_knee: float = 0.0
     """Where correlated noise is as strong as white noise; 0 for white noise."""
     alpha: float = 0.0

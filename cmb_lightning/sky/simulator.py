@@ -3,67 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
+from ..data.recipe import file_digest
 from ..errors import ConfigError
+from . import systematics
 from .beams import window
 from .channel import Channel
+from .cmb import draw_teb
 from .foregrounds import Foreground, synthesise
 from .instrument import Instrument
+from .model import ERRORS, Sky
 from .noise import draw_noise, read_sigma
 from .rng import Draws
-from .spectra import CambSpectrum, Spectrum
-from .statistical import StatisticalGalaxy
-from .transforms import (
-    almxfl,
-    check_lmax,
-    check_nside,
-    draw_unit_alm,
-    euler_rotation,
-    random_rotation,
-    ring_to_nest,
-    rotate_alm,
-)
+from .transforms import almxfl, check_lmax, check_nside, euler_rotation, random_rotation, ring_to_nest, rotate_alm
 
 GENERATOR_VERSION = 1
 """Raise it when the same recipe gives other maps than before: it is part of every recipe."""
-
-
-@dataclass
-class Sky:
-    """What is simulated.
-
-    Args:
-        cmb: spectrum of the CMB; CAMB's for the default cosmology when None.
-        foregrounds: added up; a random Galaxy when None, an empty list for none.
-        orientation: turns all foregrounds: `random`, anew in every simulation, or by three angles [deg] about z, y and
-            z again; None leaves them as they are.
-        gain_errors: multiplies the instrument's own scatter of the calibration (its `gain_error`); 0 for none.
-        noise: whether the instrument adds noise.
-    """
-
-    cmb: Spectrum | None = None
-    foregrounds: list[Foreground] | None = None
-    orientation: Literal["random"] | list[float] | None = None
-    gain_errors: float = 0.0
-    noise: bool = True
-
-    def __post_init__(self) -> None:
-        if self.cmb is None:
-            self.cmb = CambSpectrum()
-        if self.foregrounds is None:
-            self.foregrounds = [StatisticalGalaxy()]
-        names = [foreground.name for foreground in self.foregrounds]
-        if len(set(names)) != len(names):
-            raise ConfigError(f"foregrounds: {', '.join(names)}; give each a `name` of its own")
-        if isinstance(self.orientation, list) and len(self.orientation) != 3:
-            raise ConfigError(f"orientation: {self.orientation} must be 'random' or three angles in degrees")
-        if not self.gain_errors >= 0:
-            raise ConfigError(f"gain_errors: {self.gain_errors} is negative; give 0 or more")
 
 
 class Simulator:
@@ -81,6 +40,7 @@ class Simulator:
         sky: Sky,
         seed: int,
         templates: Path | None = None,
+        sky_nside: int | None = None,
     ) -> None:
         """Check everything that the simulations need, without making any.
 
@@ -92,8 +52,12 @@ class Simulator:
             sky: what is simulated.
             seed: of all random numbers, not negative.
             templates: folder of the foregrounds' files, where they name none.
+            sky_nside: at which foregrounds are made before they are lowered to the maps; None for that of the maps.
         """
         self.nside = check_nside(nside)
+        self.sky_nside = check_nside(sky_nside or nside, "sky_nside")
+        if self.sky_nside < nside:
+            raise ConfigError(f"sky_nside: {sky_nside} is below the {nside} of the maps; leave it out")
         if instrument.nside != nside:
             raise ConfigError(f"nside: {nside} is not the {instrument.nside} that instrument {instrument.name} is for")
         if seed < 0:
@@ -107,9 +71,9 @@ class Simulator:
         self.seed = int(seed)
         self.foregrounds = [foreground.at(templates) for foreground in sky.foregrounds]
         for foreground in self.foregrounds:
-            foreground.check(self.channels, nside)
-        self._beams = _windows(self.channels, self.lmax)
-        self._target_beams = _windows(self.targets, self.lmax)
+            foreground.check(self.channels, self.sky_nside)
+        systematics.check(self.channels, sky.beam_errors)
+        self._beams = _windows((*self.channels, *self.targets), self.lmax)
         self._theory: np.ndarray | None = None
         self._sigma: dict[str, np.ndarray] | None = self._read_sigma()
         self._fixed: np.ndarray | None = None
@@ -120,7 +84,10 @@ class Simulator:
 
     @property
     def theory(self) -> np.ndarray:
-        """C_l of the CMB [uK_CMB^2], (4, lmax + 1) in the order TT, EE, BB, TE, without any beam."""
+        """C_l of the CMB [uK_CMB^2], (4, lmax + 1) in the order TT, EE, BB, TE, without any beam.
+
+        Where every simulation has a spectrum of its own, this is the one at the centre of the prior.
+        """
         if self._theory is None:
             self._theory = self.sky.cmb.cl(self.lmax)
         return self._theory
@@ -135,23 +102,27 @@ class Simulator:
         Returns:
             float32, NESTED, uK_CMB: `cmb`, `foregrounds` and `noise`, each (channel, npix), the first two at the
             channel's beam; `target`, the CMB at the common beam, (field, npix); and `gain`, (channel,), relative.
-            No map of I has a monopole.
+            No map of I has a monopole. Where every simulation has its own cosmology, also its `theory`, as the property
+            of that name, and `parameters`, (parameter,) in the order of the recipe.
         """
         draws = Draws(self.seed, split, index)
-        cmb, target = self._cmb(draws)
-        foregrounds = self._foregrounds(draws)
-        noise = np.zeros_like(cmb)
-        if self.sky.noise:
-            if self._sigma is None:
-                self._sigma = self._read_sigma()
-            noise = draw_noise(self.channels, self.nside, draws, self._sigma)
-        return {
-            "cmb": cmb,
-            "foregrounds": foregrounds,
-            "noise": noise,
-            "target": target,
-            "gain": self._gain(draws),
+        theory, parameters = (self.theory, {}) if self.sky.cmb.fixed else self.sky.cmb.draw(self.lmax, draws)
+        channels, beams = self.channels, self._beams
+        if self._varies:
+            channels = systematics.as_built(channels, self.sky.beam_errors, self.sky.bandpass_errors, draws)
+            beams = _windows((*channels, *self.targets), self.lmax)
+        cmb = self._cmb(theory, beams, draws)
+        made = {
+            "cmb": cmb[: len(channels)],
+            "foregrounds": self._foregrounds(channels, beams[: len(channels)], draws),
+            "noise": self._noise(draws),
+            "target": cmb[len(channels) :],
+            "gain": systematics.gains(channels, self.sky.gain_errors, draws),
         }
+        if parameters:
+            made["theory"] = theory.astype(np.float32)
+            made["parameters"] = np.array(list(parameters.values()), dtype=np.float32)
+        return made
 
     def recipe(self, split: str) -> dict:
         """Describe all that the maps of a split depend on, in plain values."""
@@ -160,50 +131,60 @@ class Simulator:
             "seed": self.seed,
             "split": split.lower(),
             "nside": self.nside,
+            "sky_nside": self.sky_nside,
             "lmax": self.lmax,
             "ordering": "NESTED",
             "unit": "uK_CMB",
             "target_fwhm_arcmin": self.target_fwhm,
-            "channels": [_describe(channel) for channel in self.channels],
+            "channels": [_describe(channel, self.sky) for channel in self.channels],
             "cmb": self.sky.cmb.recipe(),
             "foregrounds": [foreground.recipe() for foreground in self.foregrounds],
             "orientation": self.sky.orientation,
-            "gain_errors": self.sky.gain_errors,
             "noise": self.sky.noise,
-        }
+        } | {key: getattr(self.sky, key) for key in ERRORS}
 
-    def _cmb(self, draws: Draws) -> tuple[np.ndarray, np.ndarray]:
-        """Draw the CMB; return it as the channels see it and at the target's beam, from the same coefficients."""
-        polarised = any(channel.spin for channel in self.channels)
-        teb = _draw_teb(self.theory, draws, self.lmax, polarised)
+    @property
+    def _varies(self) -> bool:
+        """Whether beams or bandpasses differ between simulations."""
+        return bool(self.sky.beam_errors or self.sky.bandpass_errors)
+
+    def _cmb(self, theory: np.ndarray, beams: np.ndarray, draws: Draws) -> np.ndarray:
+        """Draw the CMB as the channels see it and, below, at the target's beam, from the same coefficients."""
         every = (*self.channels, *self.targets)
+        teb = draw_teb(theory, draws, polarised=any(channel.spin for channel in every))
         alm = np.stack([teb["IQU".index(channel.field)] for channel in every]).astype(np.complex64)
-        alm = almxfl(alm, np.concatenate([self._beams, self._target_beams]))
-        maps = self._maps(every, alm)
-        return maps[: len(self.channels)], maps[len(self.channels) :]
+        return self._maps(every, almxfl(alm, beams))
 
-    def _foregrounds(self, draws: Draws) -> np.ndarray:
+    def _foregrounds(self, channels: Sequence[Channel], beams: np.ndarray, draws: Draws) -> np.ndarray:
+        """Return the foregrounds, (channel, npix) NESTED; the sum of the fixed ones is made once in a process."""
+        stays = not self._varies and self.sky.orientation != "random"
+        varied = [foreground for foreground in self.foregrounds if not (stays and foreground.fixed)]
         if self._fixed is None:
-            self._fixed = self._sum([foreground for foreground in self.foregrounds if self._stays(foreground)], draws)
-        varied = [foreground for foreground in self.foregrounds if not self._stays(foreground)]
-        return self._fixed + self._sum(varied, draws) if varied else self._fixed.copy()
+            fixed = [foreground for foreground in self.foregrounds if foreground not in varied]
+            self._fixed = self._sum(fixed, channels, beams, draws)
+        return self._fixed + self._sum(varied, channels, beams, draws) if varied else self._fixed.copy()
 
-    def _stays(self, foreground: Foreground) -> bool:
-        return foreground.fixed and self.sky.orientation != "random"
-
-    def _sum(self, foregrounds: Sequence[Foreground], draws: Draws) -> np.ndarray:
-        """Return the sum of foregrounds as the channels see it, (channel, npix) NESTED."""
+    def _sum(
+        self, foregrounds: Sequence[Foreground], channels: Sequence[Channel], beams: np.ndarray, draws: Draws
+    ) -> np.ndarray:
         if not foregrounds:
-            return np.zeros((len(self.channels), 12 * self.nside**2), dtype=np.float32)
-        alm = sum(f.alm(self.channels, self.nside, self.lmax, draws) for f in foregrounds)
+            return np.zeros((len(channels), 12 * self.nside**2), dtype=np.float32)
+        alm = sum(f.alm(channels, self.sky_nside, self.lmax, draws) for f in foregrounds)
         if self.sky.orientation is not None:
             alm = rotate_alm(alm, self.lmax, self._rotation(draws))
-        return self._maps(self.channels, almxfl(alm, self._beams))
+        return self._maps(channels, almxfl(alm, beams))
 
     def _rotation(self, draws: Draws) -> np.ndarray:
         if isinstance(self.sky.orientation, list):
             return euler_rotation(*self.sky.orientation)
         return random_rotation(draws("orientation"))
+
+    def _noise(self, draws: Draws) -> np.ndarray:
+        if not self.sky.noise:
+            return np.zeros((len(self.channels), 12 * self.nside**2), dtype=np.float32)
+        if self._sigma is None:
+            self._sigma = self._read_sigma()
+        return draw_noise(self.channels, self.nside, draws, self._sigma)
 
     def _maps(self, channels: Sequence[Channel], alm: np.ndarray) -> np.ndarray:
         """Return maps (channel, npix), NESTED, float32, of beamed coefficients (channel, nalm), which are changed."""
@@ -216,16 +197,10 @@ class Simulator:
     def _read_sigma(self) -> dict[str, np.ndarray]:
         return {c.name: read_sigma(c, self.nside) for c in self.channels if c.variance_map}
 
-    def _gain(self, draws: Draws) -> np.ndarray:
-        """Draw the relative error of each channel's calibration; fields of a band share it."""
-        drawn = {c.band: draws(f"gain/{c.band}").standard_normal() for c in self.channels}
-        scatter = self.sky.gain_errors
-        return np.array([scatter * c.gain_error * drawn[c.band] for c in self.channels], dtype=np.float32)
 
-
-def _targets(fields: Sequence[str], fwhm: float) -> tuple[Channel, ...]:
+def _targets(names: Sequence[str], fwhm: float) -> tuple[Channel, ...]:
     """Channels that see the target: the CMB at one beam, without noise."""
-    return tuple(Channel("target", field, 0.0, fwhm, 0.0, (), ()) for field in fields)
+    return tuple(Channel("target", name, 0.0, fwhm, 0.0, (), ()) for name in names)
 
 
 def _windows(channels: Sequence[Channel], lmax: int) -> np.ndarray:
@@ -233,23 +208,12 @@ def _windows(channels: Sequence[Channel], lmax: int) -> np.ndarray:
     return np.stack([window(channel, lmax) for channel in channels])
 
 
-def _draw_teb(cl: np.ndarray, draws: Draws, lmax: int, polarised: bool) -> list[np.ndarray]:
-    """Draw correlated T, E and B, each (nalm,) complex128; only T where nothing is polarised, and then the same T."""
-    tt, ee, bb, te = cl
-    unit_t = draw_unit_alm(draws("cmb/T"), lmax)
-    if not polarised:
-        return [almxfl(unit_t, np.sqrt(tt))]
-    slope = np.divide(te, np.sqrt(tt), out=np.zeros_like(te), where=tt > 0)
-    unit_e = draw_unit_alm(draws("cmb/E"), lmax)
-    e = almxfl(unit_t, slope) + almxfl(unit_e, np.sqrt(np.maximum(ee - slope**2, 0)))
-    return [almxfl(unit_t, np.sqrt(tt)), e, almxfl(draw_unit_alm(draws("cmb/B"), lmax), np.sqrt(bb))]
-
-
-def _describe(channel: Channel) -> dict:
-    """Plain values of a channel, those that are not the default; its files by content, not by name."""
-    from ..data.recipe import file_digest
-
+def _describe(channel: Channel, sky: Sky) -> dict:
+    """Plain values of a channel that matter: not the defaults nor errors unasked for; files by content, not name."""
     described = {f.name: getattr(channel, f.name) for f in fields(channel) if getattr(channel, f.name) != f.default}
+    for key in ERRORS:
+        if not getattr(sky, key):
+            described.pop(key.removesuffix("s"), None)
     described |= {"frequencies": list(channel.frequencies), "weights": list(channel.weights)}
     if channel.beam_file:
         described["beam_file"] = file_digest(Path(channel.beam_file))

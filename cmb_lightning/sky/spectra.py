@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -12,12 +11,16 @@ import numpy as np
 from ..data.recipe import file_digest
 from ..errors import ConfigError
 from . import units
+from .rng import Draws
 
 SPECTRA = ("TT", "EE", "BB", "TE")
 
 
 class Spectrum(ABC):
     """Angular power spectra TT, EE, BB and TE."""
+
+    fixed = True
+    """Whether it is the same in every simulation."""
 
     @abstractmethod
     def cl(self, lmax: int) -> np.ndarray:
@@ -26,6 +29,10 @@ class Spectrum(ABC):
         Raises:
             ConfigError: the spectrum ends before lmax, or is negative or not finite somewhere.
         """
+
+    def draw(self, lmax: int, draws: Draws) -> tuple[np.ndarray, dict[str, float]]:
+        """Return the C_l of one simulation, as `cl` does, and the parameters drawn for it by name."""
+        return self.cl(lmax), {}
 
     @abstractmethod
     def recipe(self) -> dict:
@@ -126,63 +133,6 @@ class FileSpectrum(Spectrum):
             "columns": self.columns,
             "kind": self.kind,
         }
-
-
-class CambSpectrum(Spectrum):
-    """Lensed spectra of a flat universe, from CAMB. The defaults are Planck 2018 (TT,TE,EE+lowE+lensing)."""
-
-    def __init__(
-        self,
-        H0: float = 67.36,
-        ombh2: float = 0.02237,
-        omch2: float = 0.12,
-        ns: float = 0.9649,
-        tau: float = 0.0544,
-        mnu: float = 0.06,
-        As: float = 2.1e-9,
-        r: float = 0.0,
-    ) -> None:
-        """Describe the universe.
-
-        Args:
-            H0: Hubble constant [km/s/Mpc].
-            ombh2: density of baryons.
-            omch2: density of cold dark matter.
-            ns: index of the scalar fluctuations.
-            tau: optical depth of reionisation.
-            mnu: sum of the neutrinos' masses [eV].
-            As: amplitude of the scalar fluctuations at 0.05 / Mpc.
-            r: tensor-to-scalar ratio.
-        """
-        self.parameters = dict(H0=H0, ombh2=ombh2, omch2=omch2, ns=ns, tau=tau, mnu=mnu, As=As, r=r)
-        for key in ("H0", "ombh2", "omch2", "As"):
-            if not self.parameters[key] > 0:
-                raise ConfigError(f"{key}: {self.parameters[key]} must be above 0")
-        for key in ("tau", "mnu", "r"):
-            if not self.parameters[key] >= 0:
-                raise ConfigError(f"{key}: {self.parameters[key]} must be 0 or more")
-
-    def cl(self, lmax: int) -> np.ndarray:
-        """See `Spectrum.cl`."""
-        return validated(_camb(lmax, **self.parameters), f"CAMB with {self.parameters}")
-
-    def recipe(self) -> dict:
-        """See `Spectrum.recipe`."""
-        return {"class": type(self).__name__, **self.parameters}
-
-
-@lru_cache(maxsize=8)
-def _camb(lmax: int, r: float, As: float, ns: float, **cosmology: float) -> np.ndarray:
-    """Run CAMB with a margin in l that lensing needs; (4, lmax + 1) [uK_CMB^2]."""
-    import camb
-
-    parameters = camb.CAMBparams()
-    parameters.set_cosmology(**cosmology)
-    parameters.InitPower.set_params(As=As, ns=ns, r=r, pivot_scalar=0.05, pivot_tensor=0.05)
-    parameters.WantTensors = r > 0
-    parameters.set_for_lmax(max(lmax, 600) + 150, lens_potential_accuracy=1)
-    spectra = camb.get_results(parameters).get_cmb_power_spectra(parameters, CMB_unit="muK", raw_cl=True)
-    return np.maximum(spectra["total"][: lmax + 1].T, [[0], [0], [0], [-np.inf]])
 
 
 def save_spectrum(path: str | Path, cl: np.ndarray) -> None:

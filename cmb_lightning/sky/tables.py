@@ -82,7 +82,7 @@ def channel_of(row: Row, field: str, nside: int, path: Path) -> Channel:
         noise=noise or 0.0,
         frequencies=frequencies,
         weights=weights,
-        gain_error=_value(row, "gain_error", "", path) or 0.0,
+        **{key: _value(row, key, "", path) or 0.0 for key in ("gain_error", "beam_error", "bandpass_error")},
         l_knee=l_knee,
         alpha=alpha,
         variance_map=variance,

@@ -8,14 +8,19 @@ import pytest
 
 from cmb_lightning.errors import ConfigError
 from cmb_lightning.sky import (
+    CambPrior,
     CambSpectrum,
     Instrument,
+    ModifiedBlackbody,
     PolynomialSpectrum,
     Simulator,
     Sky,
     StatisticalGalaxy,
+    systematics,
+    units,
 )
 from cmb_lightning.sky.foregrounds import Foreground, analyse
+from cmb_lightning.sky.rng import Draws
 from cmb_lightning.sky.transforms import alm2cl, analysis, nest_to_ring
 
 NSIDE, LMAX = 16, 32
@@ -134,15 +139,9 @@ def test_fixed_foregrounds_are_made_once():
 
 def test_gains_have_the_instruments_scatter_times_the_skys():
     made = simulator(bands=["353", "857"], fields=("I", "Q", "U"), sky=Sky(SPECTRUM, [], gain_errors=2.0, noise=False))
-    gains = np.stack([made._gain(draws) for draws in map(draws_of, range(400))])
+    gains = np.stack([systematics.gains(made.channels, 2.0, Draws(1, "train", i)) for i in range(400)])
     assert np.allclose(gains.std(axis=0), [0.02, 0.02, 0.02, 0.12], rtol=0.15)
     assert np.array_equal(gains[:, 0], gains[:, 1])  # the fields of a band share it
-
-
-def draws_of(index):
-    from cmb_lightning.sky.rng import Draws
-
-    return Draws(1, "train", index)
 
 
 def test_mean_spectrum_is_cambs_within_cosmic_variance():
@@ -160,9 +159,7 @@ def test_mean_spectrum_is_cambs_within_cosmic_variance():
 
 def test_mean_polarised_spectra_are_those_asked_for():
     count = 150
-    made = simulator(
-        bands=["143"], fields=("I", "Q", "U"), sky=Sky(CambSpectrum(r=0.1), [], noise=False), target_fwhm=0.0
-    )
+    made = simulator(bands=["143"], fields=("I", "Q", "U"), sky=Sky(CambSpectrum(), [], noise=False), target_fwhm=0.0)
     channels = made.targets
     spectra = []
     for index in range(count):
@@ -252,3 +249,76 @@ def test_variance_map_is_used_and_in_the_recipe_by_content(tmp_path):
     assert str(tmp_path) not in first
     healpy.write_map(path, 2 * variance, column_names=["II"], column_units="uK_CMB2", overwrite=True)
     assert json.dumps(made.recipe("train")) != first
+
+
+def test_beam_errors_scatter_the_width():
+    sky = Sky(SPECTRUM, [], beam_errors=10.0, noise=False)  # ten times half a percent
+    made = simulator(bands=["143"], sky=sky)
+    straight = simulator(bands=["143"], sky=Sky(SPECTRUM, [], noise=False))
+    log_widths = []
+    for index in range(30):
+        one, other = made.simulate("t", index), straight.simulate("t", index)
+        assert np.array_equal(one["target"], other["target"])
+        alms = analysis(nest_to_ring(np.concatenate([one["cmb"], other["cmb"]])).astype(float), LMAX)
+        ratio = alm2cl(*alms)[LMAX] / alm2cl(alms[1])[LMAX]
+        squares = np.deg2rad(140 / 60) ** 2 / (8 * np.log(2))
+        log_widths.append(np.log(1 - 2 * np.log(ratio) / (LMAX * (LMAX + 1) * squares)) / 2)
+    assert np.std(log_widths) == pytest.approx(0.05, rel=0.35)
+
+
+def test_bandpass_errors_move_the_foregrounds_and_not_the_cmb():
+    dust = [e for e in StatisticalGalaxy().emissions if e.name == "dust"]
+    galaxy = [StatisticalGalaxy(dust)]
+    moved = simulator(bands=["857"], sky=Sky(SPECTRUM, galaxy, bandpass_errors=4.0)).simulate("t", 0)
+    straight = simulator(bands=["857"], sky=Sky(SPECTRUM, galaxy)).simulate("t", 0)
+    for name in ("cmb", "noise", "target"):
+        assert np.array_equal(moved[name], straight[name])
+    higher = np.exp(0.02 * Draws(1, "t", 0)("bandpass/857").standard_normal())
+    frequency = 866.8 * higher
+    to_cmb = [units.to_uK_CMB(nu, "uK_RJ") for nu in (frequency, 866.8)]
+    law = ModifiedBlackbody(1.55, "19.8 K")
+    expected = law.ratio(frequency, 866.8, {}) * to_cmb[0] / to_cmb[1]
+    ratio = moved["foregrounds"].std() / straight["foregrounds"].std()
+    assert abs(np.log(expected)) > 0.01 and np.log(ratio) == pytest.approx(np.log(expected), rel=0.02)
+
+
+def test_every_simulation_can_have_its_own_cosmology(monkeypatch):
+    runs = []
+
+    def camb(lmax, **parameters):
+        runs.append(parameters)
+        return np.stack([np.full(lmax + 1, parameters["As"] * 1e9)] * 3 + [np.zeros(lmax + 1)])
+
+    monkeypatch.setattr("cmb_lightning.sky.cosmology._camb", camb)
+    prior = CambPrior(std={"As": 0.1e-9, "tau": 0.02}, width=1.0)
+    made = simulator(sky=Sky(prior, [], noise=False))
+    drawn = [made.simulate("train", index) for index in range(60)]
+    assert drawn[0]["parameters"].dtype == drawn[0]["theory"].dtype == np.float32
+    order = list(made.recipe("train")["cmb"]["mean"])
+    parameters = np.stack([one["parameters"] for one in drawn])
+    amplitude, tau = parameters[:, order.index("As")], parameters[:, order.index("tau")]
+    assert amplitude.mean() == pytest.approx(2.1e-9, rel=0.03) and amplitude.std() == pytest.approx(0.1e-9, rel=0.3)
+    assert np.all(tau > 0) and abs(np.corrcoef(amplitude, tau)[0, 1]) < 0.5
+    assert np.allclose([one["theory"][0, 2] for one in drawn], amplitude * 1e9, rtol=1e-5)
+    assert np.array_equal(made.simulate("train", 7)["cmb"], drawn[7]["cmb"])
+    assert len(runs) == 61  # and none for the centre of the prior
+
+
+def test_a_sky_made_at_higher_nside_has_less_aliasing():
+    plain = simulator(sky=Sky(SPECTRUM, [Spot2()], noise=False))
+    fine = simulator(sky=Sky(SPECTRUM, [Spot2()], noise=False), sky_nside=64)
+    exact = simulator(sky=Sky(SPECTRUM, [Spot2()], noise=False), sky_nside=128).simulate("t", 0)["foregrounds"]
+    errors = [np.std(one.simulate("t", 0)["foregrounds"] - exact) for one in (plain, fine)]
+    assert errors[1] < 0.2 * errors[0]
+    with pytest.raises(ConfigError, match="sky_nside: 8 is below the 16"):
+        simulator(sky_nside=8)
+
+
+class Spot2(Spot):
+    """A spot narrower than a pixel, sampled at the pixels of any nside."""
+
+    def alm(self, channels, nside, lmax, draws):
+        distance = np.arccos(
+            np.clip(np.array(healpy.pix2vec(nside, np.arange(12 * nside**2))).T @ [0.6, 0.0, 0.8], -1, 1)
+        )
+        return analyse(channels, np.stack([np.exp(-0.5 * (distance / 0.04) ** 2)] * len(channels)), lmax)

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 
 from cmb_lightning.errors import ConfigError
-from cmb_lightning.sky.spectra import CambSpectrum, FileSpectrum, PolynomialSpectrum, save_spectrum, validated
+from cmb_lightning.sky.cosmology import CambPrior, CambSpectrum
+from cmb_lightning.sky.spectra import FileSpectrum, PolynomialSpectrum, save_spectrum, validated
 
 
 def test_polynomial_has_the_highest_power_first():
@@ -102,3 +103,10 @@ def test_camb_is_the_lensed_spectrum_with_its_amplitude_at_the_stated_pivot():
 def test_impossible_universe():
     with pytest.raises(ConfigError, match="omch2: -0.1 must be above 0"):
         CambSpectrum(omch2=-0.1)
+
+
+def test_bad_prior():
+    with pytest.raises(ConfigError, match="std: no parameter h0; there are H0, ombh2"):
+        CambPrior(std={"h0": 1.0})
+    with pytest.raises(ConfigError, match="std: r has mean 0 and cannot scatter"):
+        CambPrior(std={"r": 0.1})
