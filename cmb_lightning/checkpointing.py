@@ -1,6 +1,7 @@
 """Checkpoints that are whole whatever happens while they are written."""
 
 import io
+import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,22 @@ class WholeCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(
         self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        check_whole(path)
+        return read_checkpoint(path, map_location)
+
+
+def read_checkpoint(path: str | Path, map_location: Any | None = None) -> dict[str, Any]:
+    """Read a checkpoint, if it is whole and holds nothing but data.
+
+    Raises:
+        ConfigError: If it is damaged, or could run code.
+    """
+    check_whole(path)
+    try:
         return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError) as error:
+        raise ConfigError(
+            f"ckpt_path: {path} was not read: it holds more than numbers and text, so no checkpoint of this program."
+        ) from error
 
 
 def check_whole(path: str | Path) -> None:
@@ -38,7 +53,7 @@ def check_whole(path: str | Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             bad = archive.testzip()
-    except zipfile.BadZipFile:
-        bad = "its end"
+    except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, RuntimeError):
+        bad = "its structure"  # whatever a broken length, name or flag leads to
     if bad:
         raise ConfigError(f"ckpt_path: {path} is damaged ({bad}): use another checkpoint of the run, or train again.")

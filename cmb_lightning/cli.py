@@ -8,25 +8,28 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import astropy.units as u
 import lightning as L
-from jsonargparse.typing import register_type
+from jsonargparse import set_parsing_settings
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 import cmb_lightning.networks  # noqa: F401  makes class names known without their module
-from cmb_lightning.checkpointing import WholeCheckpointIO
+from cmb_lightning.checkpointing import WholeCheckpointIO, read_checkpoint
 from cmb_lightning.cleaning.task import CleaningTask
 from cmb_lightning.data.observations import ObservationsDataModule  # noqa: F401
 from cmb_lightning.data.sky_module import SkyDataModule  # noqa: F401
 from cmb_lightning.data.spectrum_module import SpectrumDataModule  # noqa: F401
+from cmb_lightning.data.tensorfile import BadFile
+from cmb_lightning.data.work import SimulationError
 from cmb_lightning.errors import ConfigError
+from cmb_lightning.parser import Parser, condense, reason
 from cmb_lightning.results.callbacks import FigureLogger
 from cmb_lightning.results.tables import print_scores, write_scores
 from cmb_lightning.results.writer import PredictionWriter
-from cmb_lightning.run import RunFolder
+from cmb_lightning.run import RunFolder, hold_log
 from cmb_lightning.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -36,6 +39,7 @@ class CleaningCLI(LightningCLI):
     """LightningCLI with run folders: resume, refusal of a changed configuration, records and the final table."""
 
     run_folder: RunFolder
+    resolved: str
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -65,20 +69,30 @@ class CleaningCLI(LightningCLI):
         parser.link_arguments("data.layout", "model.layout", apply_on="instantiate")
 
     def before_instantiate_classes(self) -> None:
-        """Check the configuration against the run's folder, then leave the record of this command there."""
+        """Check the configuration against the run's folder."""
         config = self.config[self.subcommand]
         self.run_folder = RunFolder(config["run"])
         if config["checkpoint"]["dirpath"] is None:
             config["checkpoint"]["dirpath"] = str(self.run_folder.checkpoints)
-        text = self._parser(self.subcommand).dump(config, skip_validation=True)
+        text = self.resolved = self._parser(self.subcommand).dump(config, skip_validation=True)
         if config["trainer"]["fast_dev_run"] or self.subcommand == "simulate":
             pass
         elif self.subcommand == "fit":
             self.run_folder.check_config(text)
         else:
             self.run_folder.check_config(text, keys="model.")
+
+    def instantiate_classes(self) -> None:
+        """Make data, model and trainer, then the record of this command: what cannot work leaves nothing behind."""
+        try:
+            super().instantiate_classes()
+        except (ValueError, FileNotFoundError, MisconfigurationException) as error:
+            raise ConfigError(reason(error)) from error
         if rank_zero_only.rank == 0:
-            self.run_folder.begin(self.subcommand, text)
+            self.run_folder.begin(self.subcommand, self.resolved)
+
+    def _parse_ckpt_path(self) -> None:
+        """Take nothing from a checkpoint into the configuration."""
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Make the trainer, with all its output in the run's folder."""
@@ -102,19 +116,20 @@ class CleaningCLI(LightningCLI):
 
     def fit(self, **kwargs: Any) -> None:
         """Train, from the run's last checkpoint where there is one."""
-        last = None if self.trainer.fast_dev_run else self.run_folder.last_checkpoint
+        saved = not self.trainer.fast_dev_run and self.run_folder.saved()
         wanted = self.trainer.max_epochs
         done = self.run_folder.finished_epochs()
-        if last and wanted is not None and 0 <= wanted <= done:
+        if saved and wanted is not None and 0 <= wanted <= done:
             tell(f"{self.run_folder.path} is finished after {done} epochs; raise trainer.max_epochs to train on.")
             return
-        if kwargs.get("ckpt_path") is None and last:
-            kwargs["ckpt_path"] = str(last)
-            tell(f"Going on from {last}.")
+        if saved or kwargs.get("ckpt_path") is not None:
+            kwargs["ckpt_path"] = self._checkpoint(kwargs.get("ckpt_path"))
+            tell(f"Going on from {kwargs['ckpt_path']}.")
         self.trainer.fit(**kwargs)
         if self.trainer.is_global_zero and not self.trainer.fast_dev_run and not self.trainer.interrupted:
-            self.run_folder.finish_fit(self.trainer.current_epoch)
-            tell(f"Trained {self.trainer.current_epoch} epochs. TensorBoard: tensorboard --logdir {self.run_folder.path}")
+            epochs = self.trainer.current_epoch
+            self.run_folder.finish_fit(epochs)
+            tell(f"Trained {epochs} epochs. TensorBoard: tensorboard --logdir {self.run_folder.path}")
 
     def validate(self, **kwargs: Any) -> None:
         """Score the validation split."""
@@ -141,17 +156,24 @@ class CleaningCLI(LightningCLI):
             tell("Scores: " + ", ".join(map(str, paths)))
 
     def _checkpoint(self, given: str | None) -> str:
-        """The checkpoint to use: the one given, else the run's last one."""
-        if given in (None, "last"):
-            last = self.run_folder.last_checkpoint
-            if last is None:
-                raise ConfigError(
-                    f"ckpt_path: {self.run_folder.path} holds no trained model; run fit first or name a checkpoint."
-                )
-            return str(last)
-        if not Path(given).is_file():
-            raise ConfigError(f"ckpt_path: there is no file {given}.")
-        return given
+        """The checkpoint to use, whole and of this model: the one given, else the newest of the run that is whole."""
+        paths = self.run_folder.saved() if given in (None, "last") else [Path(given)]
+        if not paths:
+            raise ConfigError(
+                f"ckpt_path: {self.run_folder.path} holds no trained model; run fit first or name a checkpoint."
+            )
+        for path in paths:
+            if not path.is_file():
+                raise ConfigError(f"ckpt_path: there is no file {path}.")
+            try:
+                checkpoint = read_checkpoint(path)
+            except ConfigError as error:
+                if path == paths[-1]:
+                    raise
+                tell(f"{error} Trying the one before.")
+            else:
+                self.model.check_checkpoint(checkpoint)
+                return str(path)
 
 
 def tell(message: str) -> None:
@@ -163,10 +185,16 @@ def tell(message: str) -> None:
 
 def quiet() -> None:
     """Keep adverts and warnings that ask for nothing off the console."""
-    logging.getLogger("cmb_lightning").addHandler(logging.NullHandler())  # errors are printed once, by main
+    hold_log()
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    for pattern in (".*does not have many workers.*", ".*LeafSpec.*", ".*_log_device_info.*", ".*isinstance.treespec.*"):
+    for pattern in (
+        ".*does not have many workers.*",
+        ".*LeafSpec.*",
+        ".*isinstance.treespec.*",
+        ".*smaller than the logging interval.*",
+        "Checkpoint directory .* exists and is not empty.*",
+    ):
         warnings.filterwarnings("ignore", pattern)
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
 
@@ -178,7 +206,7 @@ def main(arguments: list[str] | None = None) -> None:
         arguments: Command line without the program's name; by default the process's own.
     """
     quiet()
-    register_type(u.Quantity, str, u.Quantity, fail_already_registered=False)
+    set_parsing_settings(import_path_denylist=[])  # no class path may name what is denied by default, such as os.system
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         CleaningCLI(
@@ -186,17 +214,22 @@ def main(arguments: list[str] | None = None) -> None:
             L.LightningDataModule,
             subclass_mode_data=True,
             trainer_class=Trainer,
+            parser_class=Parser,
             trainer_defaults={"enable_model_summary": False, "log_every_n_steps": 10},
             seed_everything_default=0,
             save_config_callback=None,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
             args=arguments,
-            parser_kwargs={"description": "Learn to take the CMB out of the microwave sky."},
+            parser_kwargs={"prog": "cmb-lightning", "description": "Learn to take the CMB out of the microwave sky."},
         )
-    except (ConfigError, FileNotFoundError, FloatingPointError) as error:
-        log.error("%s", error)
-        print(f"cmb-lightning: {error}", file=sys.stderr)
+    except (ConfigError, BadFile, SimulationError, MisconfigurationException, OSError, FloatingPointError) as error:
+        log.error("%s", error, exc_info=error.__cause__)
+        if isinstance(error, SimulationError) and not isinstance(error.__cause__, ValueError | OSError | None):
+            raise  # a mistake in the program that simulates
+        print(f"cmb-lightning: {condense(str(error))}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+    except SystemExit as leaving:
+        sys.exit(130 if isinstance(leaving.__context__, KeyboardInterrupt) else leaving.code)  # Lightning says 1

@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import logging
+import logging.handlers
 import platform
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from cmb_lightning.data.publish import replace
 from cmb_lightning.errors import ConfigError
 from cmb_lightning.version import __version__
 
-PACKAGES = ("torch", "lightning", "jsonargparse", "torchmetrics", "numpy", "ducc0", "healpy", "astropy", "pysm3", "camb")
+PACKAGES = ("torch", "lightning", "jsonargparse", "torchmetrics", "numpy", "ducc0", "healpy", "astropy", "pysm3")
 # What may change between two commands of one run without changing what is trained.
 FREE = (
     "run",
@@ -60,28 +61,33 @@ class RunFolder:
         """Where checkpoints are."""
         return self.path / "checkpoints"
 
-    @property
-    def last_checkpoint(self) -> Path | None:
-        """The newest state of the training, if there is one."""
-        path = self.checkpoints / "last.ckpt"
-        return path if path.is_file() else None
+    def saved(self) -> list[Path]:
+        """Checkpoints of the training, the newest first."""
+        last = self.checkpoints / "last.ckpt"
+        return [last] * last.is_file() + sorted(self.checkpoints.glob("epoch*.ckpt"), reverse=True)
 
     def begin(self, command: str, config: str) -> None:
-        """Write the resolved configuration and environment of a command and start its log."""
+        """Write the resolved configuration and environment of a command and start its log.
+
+        Raises:
+            ConfigError: If the folder cannot be made.
+        """
         folder = self.path / command
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"run: the folder {folder} cannot be made: {error.strerror}.") from error
         replace(folder / "config.yaml", config.encode())
         replace(folder / "environment.json", json.dumps(environment(), indent=2).encode())
         handler = logging.FileHandler(folder / "log.txt")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger = logging.getLogger("cmb_lightning")
-        logger.setLevel(logging.INFO)
-        logger.propagate = False
-        for old in logger.handlers[:]:
-            logger.removeHandler(old)
-            old.close()
-        logger.addHandler(handler)
+        held, logger.handlers = logger.handlers, [handler]
         logger.info("cmb-lightning %s", " ".join(sys.argv[1:]))
+        for old in held:
+            if isinstance(old, logging.handlers.MemoryHandler):
+                old.setTarget(handler)
+            old.close()
 
     def check_config(self, config: str, keys: str = "") -> None:
         """Refuse a configuration that is not the one this run was trained with.
@@ -94,7 +100,7 @@ class RunFolder:
             ConfigError: If keys differ; it lists them.
         """
         trained = self.path / "fit" / "config.yaml"
-        if not trained.is_file() or self.last_checkpoint is None:
+        if not trained.is_file() or not self.saved():
             return
         there, here = (flatten(yaml.safe_load(text)) for text in (trained.read_text(), config))
         differ = [
@@ -118,6 +124,17 @@ class RunFolder:
         """Epochs of a training that reached its end, 0 for none."""
         path = self.path / "fit" / "finished.json"
         return json.loads(path.read_text())["epochs"] if path.is_file() else 0
+
+
+def hold_log() -> None:
+    """Keep what is logged in memory until `RunFolder.begin` gives it a file."""
+    logger = logging.getLogger("cmb_lightning")
+    for old in logger.handlers[:]:
+        logger.removeHandler(old)
+        old.close()
+    logger.addHandler(logging.handlers.MemoryHandler(1000, flushLevel=logging.CRITICAL + 1))
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
 
 
 def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:

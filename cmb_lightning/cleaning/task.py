@@ -23,6 +23,7 @@ from cmb_lightning.data.datasets import Preparation
 from cmb_lightning.data.layout import Layout
 from cmb_lightning.errors import ConfigError
 from cmb_lightning.networks.unet import HealpixUNet
+from cmb_lightning.sky.units import parse
 
 FIT_SIMS = 60  # more simulations change the linear weights by less than their effect on any score
 
@@ -39,7 +40,7 @@ class CleaningTask(L.LightningModule):
         scheduler: Class of the learning-rate schedule, stepped every batch; it is given the optimizer and the number
             of steps.
         regions: Regions of foreground brightness for the trained linear estimate.
-        latitude_cut: Scores are also given above this Galactic latitude [degrees].
+        latitude_cut: Scores are also given above this Galactic latitude.
 
     Raises:
         ConfigError: If the network cannot be built for these maps.
@@ -54,19 +55,21 @@ class CleaningTask(L.LightningModule):
         optimizer: Callable[[Any], Optimizer] = lambda parameters: torch.optim.AdamW(parameters, lr=2e-3),
         scheduler: Callable[[Optimizer, int], LRScheduler] = WarmupCosine,
         regions: int = 8,
-        latitude_cut: float = 20.0,
+        latitude_cut: str = "20 deg",
     ) -> None:
         super().__init__()
         self.layout = layout
         self.method = method(layout)
         self.network = network(len(layout.channels), len(layout.fields), layout.nside)
         self.loss = loss()
+        if regions < 1:
+            raise ConfigError(f"model.regions: {regions} must be at least 1.")
         # One channel leaves nothing to combine.
         self.linear = TrainedLinear(layout, regions) if len(layout.channels) > 1 else None
         if self.linear is None and isinstance(self.method, Residual):
             raise ConfigError("model.method: Residual needs at least two channels to compare; use Direct for one.")
         self.optimizer, self.scheduler = optimizer, scheduler
-        self.regions = sky_regions(layout.nside, (latitude_cut,))
+        self.regions = sky_regions(layout.nside, (float(parse(latitude_cut, "deg", "latitude_cut").value),))
         self.metrics: dict[tuple[str, str], SkyMetrics] = {}
         self.scores: dict[tuple[str, str], Scores] = {}
         self.last_example: dict[str, Tensor] = {}
@@ -190,8 +193,25 @@ class CleaningTask(L.LightningModule):
         checkpoint["layout"] = self.layout.to_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint for other maps."""
+        self.check_checkpoint(checkpoint)
+
+    def check_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint for other maps or of another network.
+
+        Raises:
+            ConfigError: It is one; the message lists what differs.
+        """
+        if not {"layout", "state_dict"} <= checkpoint.keys():
+            raise ConfigError("ckpt_path: the checkpoint is not one of this program.")
         if differences := self.layout.differences(Layout.from_dict(checkpoint["layout"])):
             raise ConfigError(
-                "The checkpoint was trained on other maps (data here, checkpoint there): " + "; ".join(differences) + "."
+                f"ckpt_path: the checkpoint is for other maps (data here, checkpoint there): {'; '.join(differences)}."
+            )
+        states = self.state_dict(), checkpoint["state_dict"]
+        here, there = ({name: tuple(tensor.shape) for name, tensor in state.items()} for state in states)
+        if differ := [name for name in sorted(here.keys() | there.keys()) if here.get(name) != there.get(name)]:
+            name = differ[0]
+            raise ConfigError(
+                f"ckpt_path: the checkpoint is of another model, {len(differ)} of its tensors differ: the first is "
+                f"{name}, {here.get(name, 'missing')} here, {there.get(name, 'missing')} there."
             )
