@@ -79,6 +79,11 @@ def test_scaled_keeps_noise_and_widens_beams_up_to_a_limit():
     assert [c.fwhm for c in scaled.channels] == [min(4 * c.fwhm, 200.0) for c in instrument.channels]
 
 
+def test_so_sat_has_a_knee_in_polarisation_only():
+    channels = Instrument.load("so_sat", 64, ["93"], ("I", "Q", "U")).channels
+    assert [(c.l_knee, c.alpha) for c in channels] == [(0, 0), (25, 2.5), (25, 2.5)]
+
+
 def test_a_table_of_ones_own(write):
     channels = Instrument.load(write("A 100 0.5 IQU 60 0.002\n"), 64, fields=("I", "Q", "U")).channels
     assert channels[0].fwhm == pytest.approx(30)
