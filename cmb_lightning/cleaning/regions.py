@@ -3,6 +3,9 @@
 import ducc0
 import numpy as np
 
+from cmb_lightning.sky.beams import gaussian_beam
+from cmb_lightning.sky.transforms import almxfl, analysis, nest_to_ring, ring_to_nest, synthesis
+
 
 def galactic_mask(nside: int, cut_degrees: float) -> np.ndarray:
     """The pixels away from the Galactic plane.
@@ -31,6 +34,27 @@ def sky_regions(nside: int, cuts: tuple[float, ...] = (20.0,)) -> dict[str, np.n
     """
     regions = {"full": np.ones(12 * nside**2, dtype=bool)}
     return regions | {f"b{cut:g}": galactic_mask(nside, cut) for cut in cuts}
+
+
+def apodise(mask: np.ndarray, width_degrees: float) -> np.ndarray:
+    """A weight that falls smoothly to zero at a mask's edges, inside it: sharp edges couple distant multipoles.
+
+    Args:
+        mask: bool, shape (npix,), NESTED.
+        width_degrees: About the distance from the edge [degrees] over which the weight rises; 0 for none.
+
+    Returns:
+        Weight between 0 and 1, zero outside the mask, float64, shape (npix,), NESTED.
+    """
+    if width_degrees <= 0 or mask.all():
+        return mask.astype(np.float64)
+    nside = int(round((mask.size / 12) ** 0.5))
+    lmax = 3 * nside - 1
+    alm = analysis(nest_to_ring(mask.astype(np.float64)), lmax)
+    smooth = synthesis(almxfl(alm, gaussian_beam(60 * width_degrees, lmax)), nside, lmax)
+    # A straight edge is smoothed to one half: from there the weight rises.
+    rise = np.clip(2 * ring_to_nest(smooth) - 1, 0, 1)
+    return np.sin(np.pi / 2 * rise) ** 2 * mask
 
 
 def brightness_regions(foreground: np.ndarray, quantiles: tuple[float, ...] = (0.5, 0.8)) -> dict[str, np.ndarray]:

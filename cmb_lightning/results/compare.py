@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cmb_lightning.cleaning.regions import sky_regions
+from cmb_lightning.cleaning.regions import apodise, sky_regions
 from cmb_lightning.cleaning.scores import Scores, gather_scores
 from cmb_lightning.data.work import Task, over_simulations
 from cmb_lightning.errors import ConfigError
@@ -14,7 +14,7 @@ from cmb_lightning.results.calibration import Calibration
 from cmb_lightning.results.coupling import MaskCoupling
 from cmb_lightning.results.evaluation import FULL, MASKED, Evaluation, Plan
 from cmb_lightning.results.sources import CachedTruth, Identity, MapSource
-from cmb_lightning.results.spectra import Bins, PairSpectra
+from cmb_lightning.results.spectra import Bins, PairSpectra, effective_sky
 from cmb_lightning.results.tables import AllScores
 
 HISTOGRAM_BINS = 121
@@ -30,6 +30,7 @@ class Settings:
         quantiles: Fractions of the sky, rising in foreground brightness, at which zones end; empty for no zones.
         mask: Pixels that may be used, bool, shape (npix,), NESTED; all when None. Decoupled spectra are taken on it;
             without it, above the first latitude cut.
+        apodisation: Distance from the mask's edge [degrees] over which decoupled spectra give pixels less weight.
         lmax: Highest multipole of spectra and smoothing, at most 2 nside, which it is when None.
         bins: How many bins the spectra have.
     """
@@ -38,6 +39,7 @@ class Settings:
     latitude_cuts: tuple[float, ...] = (20.0,)
     quantiles: tuple[float, ...] = (0.5, 0.8)
     mask: np.ndarray | None = None
+    apodisation: float = 10.0
     lmax: int | None = None
     bins: int = 30
 
@@ -194,9 +196,9 @@ def _plan(
     if mask is not None:
         regions = {"mask" if name == "full" else name: region for name, region in regions.items()}
     cuts = list(regions)[1:]
-    weight = mask if mask is not None else regions[cuts[0]] if cuts else None
-    polarised = len(fields) > 1
-    coupling = None if weight is None else MaskCoupling(weight.astype(np.float64), lmax, bins, polarised)
+    sharp = mask if mask is not None else regions[cuts[0]] if cuts else None
+    weight = None if sharp is None else apodise(sharp, settings.apodisation)
+    coupling = None if weight is None else MaskCoupling(weight, lmax, bins, polarised=len(fields) > 1)
     domain = cuts[0] if cuts else next(iter(regions))
     beams = settings.beams or (identity.fwhm,)
     fwhm = {name: _snapped(found.fwhm, beams) for name, found in identities.items()}
@@ -215,7 +217,7 @@ def _plan(
         lmax=lmax,
         bins=bins,
         whole=mask is None,
-        weight=None if weight is None else weight.astype(np.float64),
+        weight=weight,
         coupling=coupling,
         edges=np.zeros(0),
         domain=domain,
@@ -275,7 +277,7 @@ def _gather(
         beams=first.beams,
         scores=scores,
         bins=first.bins,
-        f_sky={FULL: 1.0} | ({} if weight is None else {MASKED: float(weight.mean())}),
+        f_sky={FULL: 1.0} | ({} if weight is None else {MASKED: effective_sky(weight)}),
         spectra=spectra,
         edges=edges,
         domain=first.domain,

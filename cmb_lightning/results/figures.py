@@ -14,6 +14,7 @@ from cmb_lightning.results.tables import region_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
@@ -140,7 +141,7 @@ def spectra_figure(
 
     Args:
         spectra: Name of each method and its D_l [uK_CMB^2] in bins, shape (bin,), or (simulation, bin): then the mean
-            is drawn, and the scatter of residual and correlation as a band.
+            is drawn, and the middle 68 % of residual and correlation as a band.
         bins: The bins.
         title: Heading of the figure.
         f_sky: Part of the sky that they were taken on, for the cosmic variance.
@@ -166,8 +167,8 @@ def spectra_figure(
         bottom.plot(ell, pair.correlation(), color=colour, lw=1.4)
         if spectra[method].truth.ndim > 1 and len(spectra[method].truth) > 1:
             for axes, values in ((top, spectra[method].residual), (bottom, spectra[method].correlation())):
-                middle_line, scatter = values.mean(axis=0), values.std(axis=0, ddof=1)
-                axes.fill_between(ell, middle_line - scatter, middle_line + scatter, color=colour, alpha=0.15, lw=0)
+                low, high = np.quantile(values, [0.16, 0.84], axis=0)  # unlike mean ± scatter, positive if all are
+                axes.fill_between(ell, low, high, color=colour, alpha=0.15, lw=0)
     if name == "TE" or not (truth > 0).any():
         top.axhline(0, color=INK, lw=0.8)
     else:
@@ -207,9 +208,22 @@ def tidy(axes: Axes) -> None:
     axes.grid(color=GREY, alpha=0.25, lw=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(GREY)
-    axes.tick_params(color=GREY, labelcolor=INK, labelsize=9)
-    axes.yaxis.label.set_color(INK)
-    axes.xaxis.label.set_color(INK)
+    axes.tick_params(which="both", color=GREY, labelcolor=INK, labelsize=9)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.label.set(color=INK, fontsize=10)
+        low, high = sorted(axis.get_view_interval())
+        if axis.get_scale() == "log" and high < 100 * low:
+            _plain_numbers(axis)
+
+
+def _plain_numbers(axis: Axis) -> None:
+    """Label a logarithmic axis that spans little with 2, 3, 5 and not with powers of ten."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+    axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
+    axis.set_minor_formatter(NullFormatter())
 
 
 def method_colour(number: int) -> str:

@@ -64,6 +64,11 @@ class Bins:
         return np.sqrt(2 / (self.modes * f_sky))
 
 
+def effective_sky(weight: np.ndarray) -> float:
+    """The part of the sky that a weighted map has as many modes as, (mean w^2)^2 / mean w^4."""
+    return float(np.mean(weight**2) ** 2 / np.mean(weight**4))
+
+
 @dataclass(frozen=True)
 class PairSpectra:
     """Spectra of a prediction and its truth, C_l [uK_CMB^2] or their means over bins, shape (..., multipole or bin).

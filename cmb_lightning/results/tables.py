@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,31 +40,47 @@ class Table:
         lines = (" | ".join(cell.replace("|", "\\|") for cell in row) for row in (self.columns, bar, *self.rows))
         return "\n".join([f"**{self.title}**", "", *(f"| {line} |" for line in lines), ""])
 
+    def latex(self) -> str:
+        """The table in LaTeX, for the package booktabs, its title as the caption."""
+        lines = [" & ".join(map(_latex_text, row)) + r" \\" for row in (self.columns, *self.rows)]
+        layout = "ll" + "r" * (len(self.columns) - 2)
+        head = [
+            r"\begin{table}",
+            rf"\caption{{{_latex_text(self.title)}}}",
+            rf"\begin{{tabular}}{{{layout}}}",
+            r"\toprule",
+        ]
+        return "\n".join(
+            [*head, lines[0], r"\midrule", *lines[1:], r"\bottomrule", r"\end{tabular}", r"\end{table}", ""]
+        )
 
-def score_tables(scores: AllScores) -> list[Table]:
-    """A table for each region (and field, where there are several), of mean ± spread over the simulations.
 
-    Beside the metrics stands the RMSE divided by that of each baseline on the same split.
+def score_tables(scores: AllScores, ratios: bool = True, errors: bool = False) -> list[Table]:
+    """A table for each region (and field, where there are several), of means over the simulations.
+
+    Args:
+        scores: What was scored.
+        ratios: Also give the RMSE divided by that of each baseline on the same split.
+        errors: Give the standard error of the mean after ±, not the spread over the simulations.
     """
     if not scores:
         return []
     first = next(iter(scores.values()))
     methods = list(dict.fromkeys(method for _, method in scores))
     return [
-        _table(scores, region, field, methods, len(first.fields) > 1)
+        _table(scores, region, field, methods[1:] if ratios else [], errors)
         for region in first.regions
         for field in first.fields
     ]
 
 
-def _table(scores: AllScores, region: str, field: str, methods: list[str], name_field: bool) -> Table:
-    metrics = next(iter(scores.values())).metrics
-    baselines = methods[1:]
+def _table(scores: AllScores, region: str, field: str, baselines: list[str], errors: bool) -> Table:
+    first = next(iter(scores.values()))
     rows = []
     for (split, method), entry in scores.items():
         f, r = entry.fields.index(field), entry.regions.index(region)
-        mean, spread = entry.mean()[f, r], entry.spread()[f, r]
-        cells = [with_spread(mean[m], spread[m]) for m in range(len(metrics))]
+        mean, spread = entry.mean()[f, r], (entry.standard_error() if errors else entry.spread())[f, r]
+        cells = [with_spread(*pair) for pair in zip(mean, spread, strict=True)]
         for baseline in baselines:
             other = scores.get((split, baseline))
             own = entry.of("RMSE", region, field).mean()
@@ -71,10 +88,17 @@ def _table(scores: AllScores, region: str, field: str, methods: list[str], name_
         rows.append((split, label(method), *cells))
     sims = sorted({len(entry) for entry in scores.values()})
     count = f"{sims[0]}" if len(sims) == 1 else f"{sims[0]} to {sims[-1]}"
-    title = f"{field + ', ' if name_field else ''}{region_text(region)}, {count} simulations"
+    title = f"{field + ', ' if len(first.fields) > 1 else ''}{region_text(region)}, {count} simulations"
     ratios = [f"RMSE / {label(baseline)}" for baseline in baselines]
-    columns = ("split", "method", *(METRIC_LABELS.get(metric, metric) for metric in metrics), *ratios)
+    columns = ("split", "method", *(METRIC_LABELS.get(metric, metric) for metric in first.metrics), *ratios)
     return Table(title, columns, tuple(rows))
+
+
+def _latex_text(text: str) -> str:
+    special = {"\\": r"\textbackslash{}", "±": r"$\pm$", "µ": r"$\mu$", "²": "$^2$", "°": r"$^\circ$", "−": "$-$"}
+    special |= {c: f"\\{c}" for c in "&%$#_{}"} | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    special |= {"|": r"$|$", "<": "$<$", ">": "$>$"}
+    return "".join(special.get(character, character) for character in text)
 
 
 def label(method: str) -> str:
@@ -83,9 +107,11 @@ def label(method: str) -> str:
 
 
 def region_text(region: str) -> str:
-    """A region's name for people: `b20` is |b| > 20°."""
+    """A region's name for people: `b20` is |b| > 20°, `brightest20%` the brightest 20 % of the foregrounds."""
     if region[:1] == "b" and region[1:].replace(".", "").isdigit():
         return f"|b| > {region[1:]}°"
+    if region.endswith("%"):
+        return re.sub(r"^([a-z]*)(.*)%$", r"\1 \2 %", region).strip() + " of foregrounds"
     return "full sky" if region == "full" else region
 
 

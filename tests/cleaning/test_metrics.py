@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from cmb_lightning.cleaning.metrics import SkyMetrics
-from cmb_lightning.cleaning.regions import brightness_regions, galactic_mask, sky_regions
+from cmb_lightning.cleaning.regions import apodise, brightness_regions, galactic_mask, sky_regions
 from cmb_lightning.cleaning.scores import METRICS, score_maps
 
 NSIDE = 8
@@ -154,3 +154,12 @@ def test_brightness_zones_share_the_sky():
     assert dust[zones["faintest50%"]].max() < dust[zones["50-80%"]].min()
     with pytest.raises(ValueError, match="rise"):
         brightness_regions(dust, (0.8, 0.5))
+
+
+def test_apodised_weight_stays_inside_and_is_smooth():
+    mask = galactic_mask(32, 20)
+    weight = apodise(mask, 10.0)
+    assert (weight[~mask] == 0).all() and weight.max() == pytest.approx(1, abs=1e-3) and weight.min() >= 0
+    assert (weight[galactic_mask(32, 35)] > 0.98).all() and (weight[mask & ~galactic_mask(32, 21)] < 0.1).all()
+    np.testing.assert_array_equal(apodise(mask, 0), mask)
+    np.testing.assert_array_equal(apodise(np.ones_like(mask), 10), 1)
