@@ -125,7 +125,8 @@ def test_in_a_browser(page, tmp_path, width):
     measure = """<script>window.onload = () => {
         const images = [...document.images];
         const shown = images.filter(image => image.naturalWidth > 0 && image.getBoundingClientRect().width > 50).length;
-        document.body.innerHTML = [shown, images.length, document.body.scrollWidth, document.body.clientWidth].join(" ");
+        const body = document.body;
+        body.innerHTML = [shown, images.length, body.scrollWidth, body.clientWidth].join(" ");
     }</script>"""
     copy = tmp_path / "measured.html"
     narrow = f"<style>html {{ width: {width}px }}</style>"  # a window is 500 wide at least
