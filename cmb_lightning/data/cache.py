@@ -62,6 +62,7 @@ class SplitCache:
         self.recipe = {"layout": layout.to_dict(), "tensors": sorted(tensors), **recipe}
         self.id = recipe_id(self.recipe)
         self.folder = self.root / self.dataset / f"{self.split}-{self.id}"
+        self._shapes = shapes(layout, tensors)
 
     def path(self, index: int) -> Path:
         """The file of a simulation."""
@@ -174,28 +175,24 @@ class SplitCache:
             except BadFile as error:
                 if self.path(index).is_symlink():
                     raise self._bad(index, error) from None
-                self._set_aside(index, str(error))
+                self.set_aside(index, str(error))
         return True
 
     def heal(self, index: int) -> None:
         """Moves the file of a simulation aside if it is damaged, so that it can be made again."""
         reason = self.fault(index)
-        if reason is not None and self.path(index).is_file() and not self.path(index).is_symlink():
-            self._set_aside(index, reason)
+        if reason is not None:
+            self.set_aside(index, reason)
 
-    def verify(self, index: int, full: bool = False) -> str | None:
-        """Why a simulation cannot be trusted: from its header or, when `full`, from the checksum of every tensor."""
-        reason = self.fault(index)
-        if reason is None and full:
-            with self._open(index) as file:
-                for name, expected in self._header(file)["sha256"].items():
-                    if digest(file.read(name)) != expected:
-                        return f"the checksum of '{name}' is wrong"
-        return reason
+    def set_aside(self, index: int, reason: str) -> None:
+        """Moves the file of a simulation, if there is one, to a name that starts with `.bad-`."""
+        if self.path(index).is_file() and not self.path(index).is_symlink():
+            aside = publish.set_aside(self.path(index))
+            log.warning("%s simulation %d is damaged (%s); moved to %s.", self.split, index, reason, aside.name)
 
     def size(self) -> int:
         """Bytes of one simulation, without its header."""
-        return 4 * sum(int(np.prod(shape)) for shape in shapes(self.layout, self.tensors).values())
+        return 4 * sum(int(np.prod(shape)) for shape in self._shapes.values())
 
     def check_space(self, n_sims: int) -> None:
         """Compares the space that simulations need with what is free.
@@ -208,21 +205,27 @@ class SplitCache:
             raise OSError(f"{n_sims} simulations need {needed} bytes in {self.folder}, where {free} are free.")
 
     def _open(self, index: int) -> TensorFile:
-        return TensorFile(self.path(index))
+        """The file of a simulation, once its header says that it is the one."""
+        file = TensorFile(self.path(index))
+        expected = {"format": FORMAT, "dataset": self.dataset, "split": self.split, "recipe": self.id}
+        for key, value in {**expected, "index": str(index)}.items():
+            if (found := file.metadata.get(key)) != value:
+                file.close()
+                raise BadFile(f"its {key} is '{found}', not '{value}'")
+        for name, shape in self._shapes.items():
+            if name not in file.entries or file.entries[name].shape != shape:
+                file.close()
+                raise BadFile(f"its '{name}' is not of shape {shape}")
+        return file
 
     def _header(self, file: TensorFile) -> dict[str, Any]:
-        found = file.metadata
-        expected = {"format": FORMAT, "dataset": self.dataset, "split": self.split, "recipe": self.id}
-        for key, value in expected.items():
-            if found.get(key) != value:
-                raise BadFile(f"its {key} is '{found.get(key)}', not '{value}'")
-        if file.path != self.path(int(found.get("index", "-1"))):
-            raise BadFile(f"it is simulation {found.get('index')} under the name of another")
-        for name, shape in shapes(self.layout, self.tensors).items():
-            if name not in file.entries or file.entries[name].shape != shape:
-                raise BadFile(f"its '{name}' is not of shape {shape}")
-        statistics = {name: Statistics(**values) for name, values in json.loads(found["statistics"]).items()}
-        return {**found, "statistics": statistics, "sha256": json.loads(found["sha256"])}
+        try:
+            statistics = {
+                name: Statistics(**values) for name, values in json.loads(file.metadata["statistics"]).items()
+            }
+            return {**file.metadata, "statistics": statistics, "sha256": json.loads(file.metadata["sha256"])}
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadFile(f"its header lacks something: {error}") from None
 
     def _metadata(self, index: int, tensors: Mapping[str, np.ndarray], hashes: dict[str, str]) -> dict[str, str]:
         statistics = {"observed": observe(tensors)} if "cmb" in tensors else {}
@@ -261,10 +264,6 @@ class SplitCache:
                     f"its spread; that was made with {header['versions']}."
                 )
         log.warning("%s simulation %d agrees with that of other versions, but not to the bit.", self.split, index)
-
-    def _set_aside(self, index: int, reason: str) -> None:
-        aside = publish.set_aside(self.path(index))
-        log.warning("%s simulation %d is damaged (%s); moved to %s.", self.split, index, reason, aside.name)
 
     def _bad(self, index: int, error: Exception) -> BadFile:
         return BadFile(

@@ -5,6 +5,8 @@ import time
 from dataclasses import dataclass
 
 from cmb_lightning.data.cache import SplitCache
+from cmb_lightning.data.manifest import seal, take_stock
+from cmb_lightning.data.shard import Shard
 from cmb_lightning.data.splits import Generator
 from cmb_lightning.data.work import Task, over_simulations
 
@@ -45,17 +47,20 @@ class _Maker:
         return self.cache.path(task.index).stat().st_size if made else 0
 
 
-def make_split(cache: SplitCache, generator: Generator, n_sims: int, n_workers: int | None = None) -> Report:
+def make_split(
+    cache: SplitCache, generator: Generator, n_sims: int, n_workers: int | None = None, shard: Shard | None = None
+) -> Report:
     """Makes what is missing of the first `n_sims` simulations, and nothing else.
 
-    A complete split is only read. The simulations do not depend on the number of workers, on other simulations, or on
-    how often the work was interrupted.
+    A complete split is only read, and sealed where it is not. The simulations do not depend on the number of workers,
+    on other simulations, or on how often the work was interrupted.
 
     Args:
         cache: Where the split is kept.
         generator: Makes a simulation.
         n_sims: How many there shall be.
         n_workers: Processes; the cores given to the job when None.
+        shard: Which of several jobs this is that make the split together.
 
     Raises:
         ConfigError: The cache cannot be written.
@@ -63,14 +68,15 @@ def make_split(cache: SplitCache, generator: Generator, n_sims: int, n_workers: 
         SimulationError: Some simulations could not be made; it names them.
     """
     start = time.monotonic()
-    missing = cache.missing(n_sims)
+    missing = list(take_stock(cache, n_sims).faults)
     written: list[int] = []
     if missing:
         cache.make_folder()
         cache.check_space(len(missing))
-        tasks = [Task(cache.split, index) for index in missing]
+        tasks = [Task(cache.split, index) for index in (shard or Shard()).order(missing)]
         description = f"simulating {cache.split}"
         written = over_simulations(_Maker(cache, generator), tasks, n_workers=n_workers, description=description)
+    seal(cache, n_sims)
     made = sum(size > 0 for size in written)
     report = Report(cache.split, made, n_sims - made, time.monotonic() - start, sum(written))
     log.info(

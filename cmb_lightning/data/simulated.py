@@ -143,11 +143,8 @@ class SimulatedDataModule(L.LightningDataModule):
         for name in self._scaled_by[1:]:
             merged = {group: found.joined(summaries[name][group]) for group, found in merged.items()}
         target = Extremes.of(merged["target"], self.layout.fields, self.layout.unit)
-        inputs = merged.get("observed")
-        self.extremes = {
-            "inputs": Extremes.of(inputs, self.layout.channels, self.layout.unit) if inputs else target,
-            "target": target,
-        }
+        inputs = Extremes.of(merged.get("observed", merged["target"]), self.layout.channels, self.layout.unit)
+        self.extremes = {"inputs": inputs, "target": target}
         for group, extremes in self.extremes.items():
             if constant := extremes.constant():
                 log.warning("The %s %s are constant: they carry nothing.", group, ", ".join(constant))

@@ -9,8 +9,8 @@ import numpy as np
 
 from cmb_lightning.data.cache import SplitCache
 from cmb_lightning.data.content import Statistics
+from cmb_lightning.data.manifest import take_stock
 from cmb_lightning.data.names import check_name
-from cmb_lightning.data.tensorfile import BadFile
 from cmb_lightning.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -77,28 +77,20 @@ class SplitData:
             yield {**self.cache.read(index), "index": np.int64(index)}
 
     def summary(self, n_sims: int) -> dict[str, Statistics]:
-        """Extremes over the first simulations, from their headers: `observed` and `target`, where there are such maps.
+        """Extremes over the first simulations: `observed` and `target`, where there are such maps; no map is read.
 
         Raises:
             ConfigError: Some are missing or damaged; it says how many, and the command that makes them.
         """
-        merged: dict[str, Statistics] = {}
-        faults: list[str] = []
-        for index in range(n_sims):
-            try:
-                found = self.cache.header(index)["statistics"]
-            except FileNotFoundError:
-                faults.append(f"simulation {index} is missing")
-            except (BadFile, OSError) as error:
-                faults.append(f"simulation {index}: {error}")
-            else:
-                merged = {name: s.joined(merged[name]) if name in merged else s for name, s in found.items()}
-        if faults:
+        found = take_stock(self.cache, n_sims, sealed=True)
+        if found.faults:
+            index, reason = next(iter(found.faults.items()))
             raise ConfigError(
-                f"splits.{self.name}: {len(faults)} of {n_sims} simulations cannot be used in {self.cache.folder} "
-                f"(the first: {faults[0]}); make them with `cmb-lightning simulate` and the same configuration."
+                f"splits.{self.name}: {len(found.faults)} of {n_sims} simulations cannot be used in "
+                f"{self.cache.folder} (the first is simulation {index}: {reason}); make them with "
+                "`cmb-lightning simulate` and the same configuration."
             )
-        return merged
+        return found.statistics
 
 
 S = TypeVar("S", bound=Split)

@@ -107,6 +107,10 @@ class TensorFile:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the file."""
         os.close(self._descriptor)
 
     def read(self, name: str, row: int | None = None, pixels: slice | None = None) -> np.ndarray:

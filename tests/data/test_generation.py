@@ -177,5 +177,5 @@ def test_an_incomplete_cache_says_how_many_and_what_to_do(tmp_path):
     cache = toy_cache(tmp_path / "cache", Toy())
     make_split(cache, Toy(), 2)
     data = SplitData(cache, Toy(), Split(5))
-    with pytest.raises(ConfigError, match="3 of 5 simulations cannot be used in .*simulation 2 is missing.*simulate"):
+    with pytest.raises(ConfigError, match="3 of 5 simulations cannot be used .*simulation 2: it is missing.*simulate"):
         data.summary(5)
