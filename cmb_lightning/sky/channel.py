@@ -34,6 +34,8 @@ class Channel:
     """Slope of the correlated noise: N_l = N_white (1 + (l / l_knee)^-alpha)."""
     variance_map: str = ""
     """FITS file and column of the noise variance, `file.fits:column`; empty for homogeneous noise."""
+    noise_spectrum: str = ""
+    """File of the noise's N_l, in place of all other noise; empty for none."""
     beam_file: str = ""
     """File of the beam's window b_l; empty for a Gaussian beam."""
 

@@ -41,10 +41,10 @@ class Instrument:
             name_or_path: name of a table of the project (`reference`, `planck`, ...), or a path to one's own: ECSV with
                 columns `band`, `frequency`, `fwhm`, `fields` (I or IQU), and for I and P (Q and U) at least one of
                 `depth_I` (such as uK_CMB arcmin), `depth_I_intensity` (such as kJy deg / sr), `noise_I` (per pixel) and
-                `variance_I` (file.fits:column, relative to the table). Optional columns: `gain_error`,
+                `variance_I` (file.fits:column) and `spectrum_I` (file of l and N_l). Optional columns: `gain_error`,
                 `beam_error` and `bandpass_error` (scatter of calibration, width and frequency, in percent), `l_knee_I`
                 and `alpha_I` (correlated noise), `bandwidth` of a flat band or `bandpass` (file of frequency [GHz] and
-                transmission), `beam` (file of l and b_l); files are relative to the table.
+                transmission), `beam` (file of l and b_l). Files are relative to the table.
             nside: of the maps; turns a depth into noise per pixel.
             bands: those wanted, in that order; None for all.
             fields: those wanted, of I, Q, U; a band without Q and U has only I.
@@ -89,7 +89,7 @@ class Instrument:
         factor = self.nside / check_nside(nside)
         limit = np.inf if max_fwhm is None else max_fwhm
         for channel in self.channels:
-            if file := channel.variance_map or channel.beam_file:
+            if file := channel.variance_map or channel.noise_spectrum or channel.beam_file:
                 raise ConfigError(f"instrument {self.name}: {file} cannot be scaled to nside {nside}; leave it out")
         channels = tuple(
             replace(channel, fwhm=min(channel.fwhm * factor, limit), l_knee=channel.l_knee / factor)

@@ -27,6 +27,7 @@ class Sky:
         beam_errors: multiplies the instrument's own relative scatter of the beams' width (its `beam_error`).
         bandpass_errors: multiplies the instrument's own relative scatter of the frequencies (its `bandpass_error`).
         noise: whether the instrument adds noise.
+        halves: whether to draw, beside the noise, by how much that of two halves of the data differs from it.
     """
 
     cmb: Spectrum = field(default_factory=CambSpectrum)
@@ -36,6 +37,7 @@ class Sky:
     beam_errors: float = 0.0
     bandpass_errors: float = 0.0
     noise: bool = True
+    halves: bool = False
 
     def __post_init__(self) -> None:
         names = [foreground.name for foreground in self.foregrounds]

@@ -1,8 +1,10 @@
-"""Noise of the instrument."""
+"""Noise of the instrument: white, correlated below a knee, or with a spectrum of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -11,48 +13,97 @@ from ..results.fits import read_map
 from . import units
 from .channel import Channel
 from .foregrounds import synthesise
+from .noise_spectrum import NoiseSpectrum
 from .rng import Draws
 from .transforms import draw_alm, ring_to_nest
 
 
-def draw_noise(channels: Sequence[Channel], nside: int, draws: Draws, sigma_maps: dict[str, np.ndarray]) -> np.ndarray:
-    """Draw the noise, each channel from streams of its own: white, and below its knee correlated.
+@dataclass(frozen=True)
+class Level:
+    """How strong the noise of a channel is."""
 
-    The correlated part adds N_white (l / l_knee)^-alpha. Where there is a map of the white noise both follow it.
-
-    Args:
-        channels: rows of the result.
-        nside: of the maps.
-        draws: streams of the simulation.
-        sigma_maps: standard deviation [uK_CMB], (npix,) NESTED, by name of the channels that have one.
-
-    Returns:
-        (channel, npix), NESTED, uK_CMB, float32, without monopole in I.
-    """
-    noise = np.empty((len(channels), 12 * nside**2), dtype=np.float32)
-    for row, channel in zip(noise, channels, strict=True):
-        draws(f"noise/{channel.name}").standard_normal(out=row, dtype=np.float32)
-    knees = [row for row, channel in enumerate(channels) if channel.l_knee]
-    if knees:
-        noise[knees] += _correlated([channels[row] for row in knees], nside, draws)
-    for row, channel in zip(noise, channels, strict=True):
-        row *= sigma_maps.get(channel.name, np.float32(channel.noise))
-        if channel.field == "I":
-            row -= row.mean(dtype=np.float64)
-    return noise
+    white: float
+    """Standard deviation per pixel [uK_CMB]."""
+    correlated: np.ndarray | None
+    """What is added to white noise, N_l [uK_CMB^2], (3 nside,)."""
+    scatter: float
+    """Of the logarithm of the noise power, over simulations."""
 
 
-def _correlated(channels: Sequence[Channel], nside: int, draws: Draws) -> np.ndarray:
-    """Draw what is beside white noise of unit variance, (channel, npix) NESTED, with all degrees the pixels carry."""
-    lmax = 3 * nside - 1
-    degree = np.arange(1, lmax + 1)
-    alm = []
-    for channel in channels:
-        level = np.zeros(lmax + 1)
-        level[1:] = 4 * np.pi / (12 * nside**2) * (degree / channel.l_knee) ** -channel.alpha
-        level[: channel.spin] = 0
-        alm.append(draw_alm(level, draws(f"noise/{channel.name}/correlated"), lmax))
-    return ring_to_nest(synthesise(channels, np.stack(alm).astype(np.complex64), nside, lmax))
+class Noise:
+    """Draws the noise of a set of channels, each from streams of its own."""
+
+    def __init__(self, channels: Sequence[Channel], nside: int) -> None:
+        """Read and check the files that the channels name.
+
+        Args:
+            channels: rows of the noise.
+            nside: of the maps.
+        """
+        self.channels = tuple(channels)
+        self.nside = nside
+        self._maps: dict[str, np.ndarray] | None = self._read_maps()
+        self._levels = [self._level(channel) for channel in self.channels]
+
+    def __getstate__(self) -> dict:
+        """Leave the maps behind: every process reads its own."""
+        return self.__dict__ | {"_maps": None}
+
+    def draw(self, draws: Draws, name: str = "noise") -> np.ndarray:
+        """Draw one realisation.
+
+        Args:
+            draws: streams of the simulation.
+            name: of the streams; another name gives another realisation.
+
+        Returns:
+            (channel, npix), NESTED, uK_CMB, float32, without monopole in I.
+        """
+        if self._maps is None:
+            self._maps = self._read_maps()
+        noise = np.empty((len(self.channels), 12 * self.nside**2), dtype=np.float32)
+        for row, channel, level in zip(noise, self.channels, self._levels, strict=True):
+            draws(f"{name}/{channel.name}").standard_normal(out=row, dtype=np.float32)
+            row *= np.float32(level.white)
+        if rows := [k for k, level in enumerate(self._levels) if level.correlated is not None]:
+            noise[rows] += self._correlated(rows, draws, name)
+        for row, channel, level in zip(noise, self.channels, self._levels, strict=True):
+            if channel.name in self._maps:
+                row *= self._maps[channel.name]
+            if level.scatter:  # shared by Q and U
+                power = draws(f"{name}/{channel.band}/power{channel.spin}").standard_normal()
+                row *= np.float32(np.exp(level.scatter / 2 * power))
+            if channel.field == "I":
+                row -= row.mean(dtype=np.float64)
+        return noise
+
+    def _correlated(self, rows: list[int], draws: Draws, name: str) -> np.ndarray:
+        """Draw what is beside white noise, (row, npix) NESTED, with all degrees that the pixels carry."""
+        channels, lmax = [self.channels[row] for row in rows], 3 * self.nside - 1
+        alm = [
+            draw_alm(self._levels[row].correlated, draws(f"{name}/{self.channels[row].name}/correlated"), lmax)
+            for row in rows
+        ]
+        return ring_to_nest(synthesise(channels, np.stack(alm).astype(np.complex64), self.nside, lmax))
+
+    def _level(self, channel: Channel) -> Level:
+        pixel, lmax = 4 * np.pi / (12 * self.nside**2), 3 * self.nside - 1
+        if channel.noise_spectrum:
+            spectrum = NoiseSpectrum.read(Path(channel.noise_spectrum))
+            level = spectrum.level(lmax)
+            white, correlated, scatter = level.min(), level - level.min(), spectrum.scatter
+        else:
+            rms = 1.0 if channel.variance_map else channel.noise  # the map brings the level with it
+            white, correlated, scatter = rms**2 * pixel, None, 0.0
+            if channel.l_knee:
+                correlated = np.zeros(lmax + 1)
+                correlated[1:] = white * (np.arange(1, lmax + 1) / channel.l_knee) ** -channel.alpha
+        if correlated is not None:
+            correlated[: max(channel.spin, 1)] = 0
+        return Level(float(np.sqrt(white / pixel)), correlated, scatter)
+
+    def _read_maps(self) -> dict[str, np.ndarray]:
+        return {c.name: read_sigma(c, self.nside) for c in self.channels if c.variance_map}
 
 
 def read_sigma(channel: Channel, nside: int) -> np.ndarray:

@@ -17,7 +17,7 @@ from .cmb import draw_teb
 from .foregrounds import Foreground, synthesise
 from .instrument import Instrument
 from .model import ERRORS, Sky
-from .noise import draw_noise, read_sigma
+from .noise import Noise
 from .rng import Draws
 from .transforms import almxfl, check_lmax, check_nside, euler_rotation, random_rotation, ring_to_nest, rotate_alm
 
@@ -75,12 +75,12 @@ class Simulator:
         systematics.check(self.channels, sky.beam_errors)
         self._beams = _windows((*self.channels, *self.targets), self.lmax)
         self._theory: np.ndarray | None = None
-        self._sigma: dict[str, np.ndarray] | None = self._read_sigma()
+        self._noise = Noise(self.channels, nside)
         self._fixed: np.ndarray | None = None
 
     def __getstate__(self) -> dict:
         """Leave the maps behind; the theory spectrum, slow to make and small, comes along."""
-        return self.__dict__ | {"_sigma": None, "_fixed": None}
+        return self.__dict__ | {"_fixed": None}
 
     @property
     def theory(self) -> np.ndarray:
@@ -102,8 +102,9 @@ class Simulator:
         Returns:
             float32, NESTED, uK_CMB: `cmb`, `foregrounds` and `noise`, each (channel, npix), the first two at the
             channel's beam; `target`, the CMB at the common beam, (field, npix); and `gain`, (channel,), relative.
-            No map of I has a monopole. Where every simulation has its own cosmology, also its `theory`, as the property
-            of that name, and `parameters`, (parameter,) in the order of the recipe.
+            No map of I has a monopole. On request `difference`, (channel, npix): the noise of two halves of the data is
+            `noise` plus and minus it. Where every simulation has its own cosmology, its `theory`, as the property of
+            that name, and `parameters`, (parameter,) in the order of the recipe.
         """
         draws = Draws(self.seed, split, index)
         theory, parameters = (self.theory, {}) if self.sky.cmb.fixed else self.sky.cmb.draw(self.lmax, draws)
@@ -115,10 +116,12 @@ class Simulator:
         made = {
             "cmb": cmb[: len(channels)],
             "foregrounds": self._foregrounds(channels, beams[: len(channels)], draws),
-            "noise": self._noise(draws),
+            "noise": self._noise.draw(draws) if self.sky.noise else np.zeros_like(cmb[: len(channels)]),
             "target": cmb[len(channels) :],
             "gain": systematics.gains(channels, self.sky.gain_errors, draws),
         }
+        if self.sky.halves:
+            made["difference"] = self._noise.draw(draws, "difference")
         if parameters:
             made["theory"] = theory.astype(np.float32)
             made["parameters"] = np.array(list(parameters.values()), dtype=np.float32)
@@ -141,6 +144,7 @@ class Simulator:
             "foregrounds": [foreground.recipe() for foreground in self.foregrounds],
             "orientation": self.sky.orientation,
             "noise": self.sky.noise,
+            "halves": self.sky.halves,
         } | {key: getattr(self.sky, key) for key in ERRORS}
 
     @property
@@ -179,13 +183,6 @@ class Simulator:
             return euler_rotation(*self.sky.orientation)
         return random_rotation(draws("orientation"))
 
-    def _noise(self, draws: Draws) -> np.ndarray:
-        if not self.sky.noise:
-            return np.zeros((len(self.channels), 12 * self.nside**2), dtype=np.float32)
-        if self._sigma is None:
-            self._sigma = self._read_sigma()
-        return draw_noise(self.channels, self.nside, draws, self._sigma)
-
     def _maps(self, channels: Sequence[Channel], alm: np.ndarray) -> np.ndarray:
         """Return maps (channel, npix), NESTED, float32, of beamed coefficients (channel, nalm), which are changed."""
         intensity = [channel.field == "I" for channel in channels]
@@ -193,9 +190,6 @@ class Simulator:
         maps = synthesise(channels, alm, self.nside, self.lmax)
         maps[intensity] -= maps[intensity].mean(axis=1, keepdims=True, dtype=np.float64)  # what the pixels leave of it
         return ring_to_nest(maps).astype(np.float32, copy=False)
-
-    def _read_sigma(self) -> dict[str, np.ndarray]:
-        return {c.name: read_sigma(c, self.nside) for c in self.channels if c.variance_map}
 
 
 def _targets(names: Sequence[str], fwhm: float) -> tuple[Channel, ...]:
@@ -215,8 +209,8 @@ def _describe(channel: Channel, sky: Sky) -> dict:
         if not getattr(sky, key):
             described.pop(key.removesuffix("s"), None)
     described |= {"frequencies": list(channel.frequencies), "weights": list(channel.weights)}
-    if channel.beam_file:
-        described["beam_file"] = file_digest(Path(channel.beam_file))
+    for key in {"beam_file", "noise_spectrum"} & set(described):
+        described[key] = file_digest(Path(described[key]))
     if channel.variance_map:
         path, _, column = channel.variance_map.partition(".fits:")
         described["variance_map"] = [file_digest(Path(f"{path}.fits" if column else path)), column]

@@ -67,8 +67,9 @@ def channel_of(row: Row, field: str, nside: int, path: Path) -> Channel:
     if not (frequency and frequency > 0) or fwhm is None or fwhm < 0:
         raise ConfigError(f"{where} needs a frequency above 0 and a fwhm of 0 or more")
     frequencies, weights = _bandpass(row, frequency, path)
-    noise, variance = _noise(row, kind, frequency, nside, path), _file(row, f"variance_{kind}", path)
-    if noise is None and not variance:
+    noise = _noise(row, kind, frequency, nside, path)
+    variance, spectrum = _file(row, f"variance_{kind}", path), _file(row, f"spectrum_{kind}", path)
+    if noise is None and not variance and not spectrum:
         raise ConfigError(f"{where} states no noise for {field}; fill depth_{kind} or noise_{kind}")
     l_knee, alpha = (_value(row, f"{key}_{kind}", "", path) or 0.0 for key in ("l_knee", "alpha"))
     for key, value in (("noise", noise or 0.0), ("l_knee", l_knee), ("alpha", alpha)):
@@ -86,6 +87,7 @@ def channel_of(row: Row, field: str, nside: int, path: Path) -> Channel:
         l_knee=l_knee,
         alpha=alpha,
         variance_map=variance,
+        noise_spectrum=spectrum,
         beam_file=_file(row, "beam", path),
     )
 

@@ -304,6 +304,13 @@ def test_every_simulation_can_have_its_own_cosmology(monkeypatch):
     assert len(runs) == 61  # and none for the centre of the prior
 
 
+def test_two_halves_of_the_data_have_independent_noise_of_twice_the_power():
+    made = simulator(bands=["143"], sky=Sky(SPECTRUM, [], halves=True)).simulate("t", 0)
+    assert np.array_equal(made["noise"], simulator(bands=["143"], sky=Sky(SPECTRUM, [])).simulate("t", 0)["noise"])
+    halves = np.concatenate([made["noise"] + made["difference"], made["noise"] - made["difference"]])
+    assert np.allclose(np.cov(halves) / made["noise"].var(), 2 * np.eye(2), atol=4.5 * 2 * np.sqrt(2 / NPIX))
+
+
 def test_a_sky_made_at_higher_nside_has_less_aliasing():
     plain = simulator(sky=Sky(SPECTRUM, [Spot2()], noise=False))
     fine = simulator(sky=Sky(SPECTRUM, [Spot2()], noise=False), sky_nside=64)
