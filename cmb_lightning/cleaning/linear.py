@@ -105,6 +105,7 @@ class LinearEstimate:
         self.band_transfer, self.estimate_transfer = common / beams, common / gaussian_beam(
             layout.target_fwhm, layout.lmax
         )
+        self.template_transfer = np.where(self.ratio > 0, 1 / self.estimate_transfer.clip(1 / MAX_DEBEAMING), 0.0)
         self._brightness_transfer = (
             gaussian_beam(max(DIFFERENCE_FWHM, *layout.fwhm), layout.lmax)
             * (1 - gaussian_beam(CONTRAST_FWHM, layout.lmax))
@@ -152,6 +153,26 @@ class LinearEstimate:
             estimate = estimate + self.needlets.to_alm(combined[None], j)[0]
         estimate[0] = 0
         return estimate
+
+    def templates(self, observed: np.ndarray, differences: np.ndarray) -> np.ndarray:
+        """What each band puts into the estimate besides the CMB [uK_CMB]: its difference times its weights.
+
+        A relative error of a band's calibration or spectrum leaves that fraction of its template in the estimate.
+
+        Args:
+            observed: The bands at their own beams, which tell the regions, shape (channel, nalm).
+            differences: What `differences` gives for them, shape (channel, nalm).
+
+        Returns:
+            Maps, shape (channel, npix), RING.
+        """
+        fixed, nside, lmax = self._fixed(), self.layout.nside, self.layout.lmax
+        members = _members(nest_to_ring(self._log_brightness(observed, fixed.pair)), fixed.levels).astype(np.float32)
+        templates = np.zeros((len(observed), 12 * nside**2), np.float32)
+        for window, weights in zip(self.needlets.windows, fixed.weights, strict=True):
+            maps = synthesis(almxfl(differences, window**2 * self.template_transfer), nside, lmax)
+            templates += (weights.T.astype(np.float32) @ members) * maps
+        return templates
 
     def differences(self, alm: np.ndarray, estimate: np.ndarray) -> np.ndarray:
         """Each band less the estimate at the coarser of the two beams [uK_CMB], alm of shape (channel, nalm)."""

@@ -77,6 +77,11 @@ class Method(nn.Module):
         super().__init__()
         self.layout = layout
 
+    @property
+    def network_channels(self) -> tuple[int, int]:
+        """Channels into and out of the network."""
+        raise NotImplementedError
+
     def preparation(self, linear: TrainedLinear) -> Preparation:
         """What a data set does with the maps before the method sees them."""
         raise NotImplementedError
@@ -98,8 +103,10 @@ class Method(nn.Module):
 class Residual(Method):
     """The network corrects the trained linear estimate from what holds no CMB.
 
-    Its input is each band less the estimate, at the coarser of the two beams, compressed with asinh over its median
-    absolute value; its output is subtracted from the estimate. Whatever it has learned, the CMB passes untouched.
+    It sees each band less the estimate, at the coarser of the two beams and compressed with asinh over its median
+    absolute value, and each band's template, what the band puts into the estimate besides the CMB. It says which fraction
+    of each template to subtract from the estimate, pixel by pixel, and what more. None of this holds any CMB: whatever
+    the network has learned, the CMB passes untouched.
     """
 
     scale: Tensor
@@ -109,6 +116,11 @@ class Residual(Method):
         super().__init__(layout)
         self.register_buffer("scale", torch.full((len(layout.channels), 1), torch.nan))
         self.register_buffer("error", torch.tensor(torch.nan))
+
+    @property
+    def network_channels(self) -> tuple[int, int]:
+        channels = len(self.layout.channels)
+        return 2 * channels, channels + 1
 
     def preparation(self, linear: TrainedLinear) -> Preparation:
         return Differences(linear.estimate())
@@ -124,10 +136,14 @@ class Residual(Method):
     def forward(self, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         # float32 outside autocast: the differences span five orders of magnitude, and the subtraction must be exact
         with torch.autocast(batch["inputs"].device.type, enabled=False):
-            inputs = torch.asinh(batch["inputs"].float() / self.scale)
-        correction = network(inputs)
+            templates = batch["templates"].float() / self.error
+            # Linear where faint, a square root where bright, so that the Galactic plane does not outweigh the sky.
+            templates = templates.sign() * 2 * ((1 + templates.abs()).sqrt() - 1)
+            inputs = torch.cat([torch.asinh(batch["inputs"].float() / self.scale), templates], dim=1)
+        fractions, more = network(inputs).float().split([templates.shape[1], 1], dim=1)
         with torch.autocast(batch["inputs"].device.type, enabled=False):
-            return batch["linear"] - self.error * correction.float()
+            correction = (fractions * templates).sum(dim=1, keepdim=True) + more
+            return batch["linear"] - self.error * correction
 
 
 class Direct(Method):
@@ -143,6 +159,10 @@ class Direct(Method):
         for name, count in (("low", len(layout.channels)), ("target_low", len(layout.fields))):
             self.register_buffer(name, torch.full((count, 1), torch.nan))
             self.register_buffer(name.replace("low", "span"), torch.full((count, 1), torch.nan))
+
+    @property
+    def network_channels(self) -> tuple[int, int]:
+        return len(self.layout.channels), len(self.layout.fields)
 
     def preparation(self, linear: TrainedLinear) -> Preparation:
         return Bands()

@@ -40,6 +40,8 @@ class CleaningTask(L.LightningModule):
         scheduler: Class of the learning-rate schedule, stepped every batch; it is given the optimizer and the number
             of steps.
         regions: Regions of foreground brightness for the trained linear estimate.
+        hedge: Fraction of the training's calibration errors that the linear weights are fitted with. None at all lets them
+            collapse under the smallest error; all of them costs accuracy where there are none.
         latitude_cut: Scores are also given above this Galactic latitude.
 
     Raises:
@@ -55,12 +57,13 @@ class CleaningTask(L.LightningModule):
         optimizer: Callable[[Any], Optimizer] = lambda parameters: torch.optim.AdamW(parameters, lr=2e-3),
         scheduler: Callable[[Optimizer, int], LRScheduler] = WarmupCosine,
         regions: int = 8,
+        hedge: float = 0.1,
         latitude_cut: str = "20 deg",
     ) -> None:
         super().__init__()
         self.layout = layout
         self.method = method(layout)
-        self.network = network(len(layout.channels), len(layout.fields), layout.nside)
+        self.network = network(*self.method.network_channels, layout.nside)
         self.loss = loss()
         if regions < 1:
             raise ConfigError(f"model.regions: {regions} must be at least 1.")
@@ -68,6 +71,7 @@ class CleaningTask(L.LightningModule):
         self.linear = TrainedLinear(layout, regions) if len(layout.channels) > 1 else None
         if self.linear is None and isinstance(self.method, Residual):
             raise ConfigError("model.method: Residual needs at least two channels to compare; use Direct for one.")
+        self.hedge = hedge
         self.optimizer, self.scheduler = optimizer, scheduler
         self.regions = sky_regions(layout.nside, (float(parse(latitude_cut, "deg", "latitude_cut").value),))
         self.metrics: dict[tuple[str, str], SkyMetrics] = {}
@@ -97,7 +101,7 @@ class CleaningTask(L.LightningModule):
 
     def _known_errors(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for parts in self.trainer.datamodule.training_parts(FIT_SIMS):
-            sky = (1 + parts["gain"][:, None]) * (parts["cmb"] + parts["foregrounds"]) + parts["noise"]
+            sky = (1 + self.hedge * parts["gain"][:, None]) * (parts["cmb"] + parts["foregrounds"]) + parts["noise"]
             observed, cmb = harmonics(sky, self.layout), harmonics(parts["cmb"], self.layout)
             yield observed, observed - cmb
 

@@ -10,9 +10,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from cmb_lightning.data.cache import SplitCache
 from cmb_lightning.data.datasets import Preparation, Unprepared
+from cmb_lightning.data.generation import Report
 from cmb_lightning.data.layout import Layout
 from cmb_lightning.data.mixing import stream
 from cmb_lightning.data.paths import PathTemplate, refuse_collisions
+from cmb_lightning.data.shard import Shard
 from cmb_lightning.data.simulated import SimulatedDataModule
 from cmb_lightning.data.splits import Split, SplitData, check_cap, check_splits
 from cmb_lightning.errors import ConfigError
@@ -136,14 +138,14 @@ class SpectrumDataModule(SimulatedDataModule):
         )
         self._noise = sigma
 
-    def prepare_data(self) -> None:
-        """Saves the spectra, and makes the maps that this stage needs and the cache lacks."""
-        super().prepare_data()
-        for name in self._needed(self._stage):
+    def _make(self, names: list[str], shard: Shard | None = None) -> list[Report]:
+        reports = super()._make(names, shard)
+        for name in names:
             path = self._spectra_path(root=self.root, dataset=self.dataset, split=name)
             cl = self.splits[name].generator.cl
             if not (path.is_file() and np.array_equal(FileSpectrum(str(path)).cl(self.layout.lmax), cl)):
                 save_spectrum(path, cl)
+        return reports
 
     def training_dataset(self) -> "NoisyMaps":
         """Maps with noise that depends on the epoch."""
