@@ -1,0 +1,93 @@
+"""Everything a comparison needs, from runs, maps and methods by name."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cmb_lightning.cleaning.linear import LinearEstimate, pixel_ilc
+from cmb_lightning.cleaning.preparation import harmonics, to_maps
+from cmb_lightning.data.layout import Layout
+from cmb_lightning.data.splits import SplitData
+from cmb_lightning.errors import ConfigError
+from cmb_lightning.results.sources import CachedMethod, CachedTruth, MapSource, Statements, find_predictions
+
+Cleaner = Callable[[np.ndarray], np.ndarray]
+"""Takes observed maps (channel, npix) to cleaned ones (field, npix), both [uK_CMB], NESTED; picklable."""
+
+
+@dataclass(frozen=True)
+class PixelILC:
+    """The pixel ILC with each map's own weights, as a method of a comparison.
+
+    Attributes:
+        layout: What the maps look like.
+    """
+
+    layout: Layout
+
+    def __call__(self, observed: np.ndarray) -> np.ndarray:
+        """The cleaned map, shape (1, npix)."""
+        return to_maps(pixel_ilc(harmonics(observed, self.layout), self.layout)[None], self.layout)
+
+
+@dataclass(frozen=True)
+class FixedLinear:
+    """The linear estimate with weights that training fixed, as a method of a comparison.
+
+    Attributes:
+        estimate: The estimate, with its weights.
+    """
+
+    estimate: LinearEstimate
+
+    def __call__(self, observed: np.ndarray) -> np.ndarray:
+        """The cleaned map, shape (1, npix)."""
+        return to_maps(self.estimate(harmonics(observed, self.estimate.layout))[None], self.estimate.layout)
+
+
+def collect(
+    splits: Mapping[str, SplitData],
+    paths: Mapping[str, str | Path],
+    cleaners: Mapping[str, Cleaner] | None = None,
+    fields: Sequence[str] = ("I",),
+    statements: Mapping[str, Statements] | None = None,
+) -> tuple[dict[str, MapSource], dict[str, dict[str, MapSource]]]:
+    """The truth of each split and the methods to compare with it, as `compare` takes them.
+
+    Where a run holds the maps of several epochs, each is a method of its own, named `run@epoch`. Maps that do not say
+    their split are taken to be of the only one.
+
+    Args:
+        splits: The splits.
+        paths: Runs and maps by the name they are given in the comparison; see `find_predictions`.
+        cleaners: Methods that are run on the spot, by name.
+        fields: Fields of the maps.
+        statements: What files do not say, by the same names.
+
+    Returns:
+        The truths by split, and by split the methods by name.
+
+    Raises:
+        FileNotFoundError: If a path holds no maps.
+        ConfigError: If a run has no maps of a split, or maps do not say which of several splits they are of.
+    """
+    truths: dict[str, MapSource] = {name: CachedTruth(data.cache, data.n_used) for name, data in splits.items()}
+    methods: dict[str, dict[str, MapSource]] = {name: {} for name in splits}
+    for name, path in paths.items():
+        found = find_predictions(path, fields, (statements or {}).get(name, Statements()))
+        if set(found) == {""} and len(splits) == 1:
+            found = {next(iter(splits)): found[""]}
+        for split in splits:
+            if split not in found:
+                known = ", ".join(there or "none that they state" for there in found)
+                raise ConfigError(
+                    f"{name}: {path} has no maps of split {split}; its splits: {known}. Predict it first."
+                )
+            for epoch, source in found[split].items():
+                methods[split][name if len(found[split]) == 1 else f"{name}@{epoch}"] = source
+    for split, data in splits.items():
+        for name, cleaner in (cleaners or {}).items():
+            methods[split][name] = CachedMethod(data.cache, data.n_used, cleaner)
+    return truths, methods
