@@ -4,18 +4,51 @@ from pathlib import Path
 
 import lightning as L
 
+from cmb_lightning.data.shard import Shard
+from cmb_lightning.data.simulated import SimulatedDataModule
+from cmb_lightning.errors import ConfigError
+
 
 class Trainer(L.Trainer):
     """Lightning's Trainer, which can also simulate only and predict for several epochs."""
 
-    def simulate(self, model: L.LightningModule | None = None, datamodule: L.LightningDataModule | None = None) -> None:
-        """Make and verify the simulations, write their extremes, and stop.
+    def simulate(
+        self,
+        model: L.LightningModule | None = None,
+        datamodule: L.LightningDataModule | None = None,
+        shard: str | None = None,
+        verify: bool = False,
+        full: bool = False,
+        repair: bool = False,
+    ) -> None:
+        """Make the simulations of all splits, write their extremes, and stop; or check those that are there.
 
         Args:
             model: Not used; commands share one signature.
             datamodule: The data to make.
+            shard: Which of several jobs this is that make the data together, such as 2/8 for the second of eight; auto
+                takes it from the variables of a SLURM array, or of tasks started by SLURM, MPI or torchrun.
+            verify: Make nothing, but name every simulation that cannot be used, and why.
+            full: Verify or repair by the checksum of every map, in place of header and length only.
+            repair: Verify, make again what is damaged, and compare it with what was sealed.
+
+        Raises:
+            ConfigError: There is nothing to simulate, or `verify` found something wrong.
         """
-        datamodule.prepare_data()
+        if not isinstance(datamodule, SimulatedDataModule):
+            raise ConfigError(f"data: {type(datamodule).__name__} is not simulated; `simulate` has nothing to do.")
+        if full and not repair:
+            verify = True
+        if verify or repair:
+            faults = datamodule.repair(full) if repair else datamodule.verify(full)
+            for fault in faults:
+                print(f"{fault}{'; made again' if repair else ''}")
+            if faults and not repair:
+                raise ConfigError(
+                    f"{len(faults)} simulations cannot be used; `simulate --repair true` makes them again."
+                )
+            return
+        datamodule.make(Shard.parse(shard))
         datamodule.setup("fit")
         datamodule.write_extremes()
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import numpy as np
+from lightning import Trainer
 from torch.utils.data import DistributedSampler
 
 from cmb_lightning.data.mixing import stream
@@ -58,3 +59,15 @@ class EvaluationSampler(DistributedSampler):
 
     def __len__(self) -> int:
         return len(self._mine)
+
+
+def training_position(trainer: Trainer | None) -> tuple[int, int]:
+    """The epoch that a training stands in, perhaps resumed from a checkpoint, and the batches of it that are done."""
+    if trainer is None:
+        return 0, 0
+    epochs, batches = trainer.fit_loop.epoch_progress.current, trainer.fit_loop.epoch_loop.batch_progress
+    if epochs.ready == epochs.processed:
+        return epochs.processed, 0
+    if batches.is_last_batch:  # only the end of the epoch was missing to the checkpoint
+        return epochs.processed + 1, 0
+    return epochs.processed, batches.current.ready

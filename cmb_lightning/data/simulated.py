@@ -13,12 +13,14 @@ import lightning as L
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-from cmb_lightning.data.generation import make_split
+from cmb_lightning.data.generation import Report, make_split
 from cmb_lightning.data.layout import Layout
 from cmb_lightning.data.paths import PathTemplate
-from cmb_lightning.data.sampler import EvaluationSampler, TrainingSampler
+from cmb_lightning.data.sampler import EvaluationSampler, TrainingSampler, training_position
 from cmb_lightning.data.scaling import Extremes, write_extremes
+from cmb_lightning.data.shard import Shard
 from cmb_lightning.data.splits import SplitData, choose_splits
+from cmb_lightning.data.verify import Fault, repair, verify
 from cmb_lightning.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -118,13 +120,31 @@ class SimulatedDataModule(L.LightningDataModule):
             raise RuntimeError("The extremes are known after setup('fit') only.")
         return {name: extremes.arrays() for name, extremes in self.extremes.items()}
 
+    # Making and checking everything
+
+    def make(self, shard: Shard | None = None) -> list[Report]:
+        """Makes what is missing of all splits, as one of several jobs or alone."""
+        return self._make(list(self.splits), shard)
+
+    def verify(self, full: bool = False) -> list[Fault]:
+        """What is wrong with the simulations of all splits; see `verify.verify`."""
+        found = [verify(data.cache, data.n_sims, full, self.n_workers) for data in self.splits.values()]
+        return [fault for faults in found for fault in faults]
+
+    def repair(self, full: bool = False) -> list[Fault]:
+        """Makes again what is wrong in any split, and returns what was; see `verify.repair`."""
+        splits = self.splits.values()
+        found = [repair(data.cache, data.generator, data.n_sims, full, self.n_workers) for data in splits]
+        return [fault for faults in found for fault in faults]
+
     # Lightning's hooks
 
     def prepare_data(self) -> None:
         """Makes the simulations that this stage needs and the cache lacks, on one process only."""
         needed = self._needed(self._stage)
         if self._world_size == 1:
-            return self._make(needed)
+            self._make(needed)
+            return
         self._refuse_large(needed)
         try:
             self._make(needed)
@@ -159,7 +179,7 @@ class SimulatedDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """Loads training samples, from where the training stands."""
-        epoch, batches = self._position()
+        epoch, batches = training_position(self.trainer)
         dataset = self.training_dataset()
         if len(dataset) < self._world_size:
             raise ConfigError(f"samples_per_epoch: {len(dataset)} is fewer than the {self._world_size} processes.")
@@ -216,10 +236,12 @@ class SimulatedDataModule(L.LightningDataModule):
         names = {"fit": ["train", "valid"], "validate": ["valid"]}.get(stage, self.run_inference_on)
         return choose_splits(names, list(self.splits), "splits")
 
-    def _make(self, needed: list[str]) -> None:
-        for name in needed:
-            data = self.splits[name]
-            make_split(data.cache, data.generator, self.n_sims(name), self.n_workers)
+    def _make(self, names: list[str], shard: Shard | None = None) -> list[Report]:
+        splits = {name: self.splits[name] for name in names}
+        return [
+            make_split(data.cache, data.generator, self.n_sims(name), self.n_workers, shard)
+            for name, data in splits.items()
+        ]
 
     def _refuse_large(self, needed: list[str]) -> None:
         missing = {name: len(self.splits[name].cache.missing(self.n_sims(name))) for name in needed}
@@ -230,18 +252,6 @@ class SimulatedDataModule(L.LightningDataModule):
                 f"{sum(missing.values())} simulations ({size / 2**30:.0f} GiB) are missing in {self.root}, more than "
                 f"several processes should wait for; make them first: {shlex.join(['cmb-lightning', *arguments])}"
             )
-
-    def _position(self) -> tuple[int, int]:
-        """The epoch that the training stands in, and the batches of it that were trained on."""
-        if self.trainer is None:
-            return 0, 0
-        loop = self.trainer.fit_loop
-        epochs, batches = loop.epoch_progress.current, loop.epoch_loop.batch_progress
-        if epochs.ready == epochs.processed:
-            return epochs.processed, 0
-        if batches.is_last_batch:  # of an epoch that only its end was missing to
-            return epochs.processed + 1, 0
-        return epochs.processed, batches.current.ready
 
     def _evaluation_loader(self, split: str) -> DataLoader:
         dataset = self.evaluation_dataset(split)
