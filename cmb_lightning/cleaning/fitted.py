@@ -24,4 +24,6 @@ def load_weights(path: Path) -> LinearWeights:
         pair=(int(arrays["pair"][0]), int(arrays["pair"][1])),
         scale=arrays["scale"],
         error=arrays["error"].item(),
+        colours=arrays["colours"],
+        colour_scatter=arrays["colour_scatter"],
     )

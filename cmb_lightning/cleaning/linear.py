@@ -1,5 +1,6 @@
 """Linear estimates of the CMB: weights from each map, and weights fixed by training per scale and region."""
 
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -66,6 +67,8 @@ class LinearWeights:
         pair: The two channels whose difference tells the regions apart.
         scale: Median absolute value of each channel's difference from the estimate [uK_CMB], shape (channel,).
         error: Median absolute error of the estimate [uK_CMB].
+        colours: Mean of the training skies' colours, shape (channel - 1,).
+        colour_scatter: Their standard deviation, shape (channel - 1,).
     """
 
     weights: np.ndarray
@@ -73,6 +76,8 @@ class LinearWeights:
     pair: tuple[int, int]
     scale: np.ndarray
     error: float
+    colours: np.ndarray
+    colour_scatter: np.ndarray
 
 
 class LinearEstimate:
@@ -135,10 +140,17 @@ class LinearEstimate:
             use = np.nonzero(self.ratio[:, top] > 0)[0]
             for r in range(self.regions):
                 weights[j, r, use] = unit_weights(gram[j, r][np.ix_(use, use)])
-        draft = LinearWeights(weights, levels, pair, np.ones(count), 1.0)
+        draft = LinearWeights(weights, levels, pair, np.ones(count), 1.0, np.zeros(count - 1), np.ones(count - 1))
         fitted = LinearEstimate(self.layout, draft, self.peaks, self.regions)
         scales, errors = zip(*(fitted._scales(*sample) for sample in samples[:8]), strict=True)
-        fitted.weights = LinearWeights(weights, levels, pair, np.mean(scales, axis=0), float(np.mean(errors)))
+        colours = [fitted.colours(fitted.differences(alm, fitted(alm))) for alm, _ in samples]
+        fitted.weights = dataclasses.replace(
+            draft,
+            scale=np.mean(scales, axis=0),
+            error=float(np.mean(errors)),
+            colours=np.mean(colours, axis=0),
+            colour_scatter=np.maximum(np.std(colours, axis=0), 1e-3),
+        )
         return fitted
 
     def __call__(self, alm: np.ndarray) -> np.ndarray:
@@ -180,6 +192,24 @@ class LinearEstimate:
         difference = almxfl(alm, self.band_transfer) - smoothed
         difference[:, 0] = 0
         return difference
+
+    def colours(self, differences: np.ndarray) -> np.ndarray:
+        """Log slope of each band's difference on the next band's, over the sky: what calibration errors change.
+
+        Args:
+            differences: What `differences` gives, shape (channel, nalm).
+
+        Returns:
+            Colours relative to the training's mean, shape (channel - 1,).
+        """
+        alm = differences.astype(np.complex128)
+        weight = np.full(alm.shape[-1], 2.0)
+        weight[: self.layout.lmax + 1] = 1.0
+        power = (weight * np.abs(alm) ** 2).sum(-1)
+        cross = (weight * (alm[:-1] * alm[1:].conj()).real).sum(-1)
+        # Uncorrelated bands have no colour; the floor keeps the log finite.
+        slope = np.maximum(cross / power[1:], 1e-3 * np.sqrt(power[:-1] / power[1:]))
+        return np.log(slope) - self._fixed().colours
 
     def _fixed(self) -> LinearWeights:
         if self.weights is None:

@@ -27,6 +27,8 @@ class TrainedLinear(nn.Module):
     pair: Tensor
     scale: Tensor
     error: Tensor
+    colours: Tensor
+    colour_scatter: Tensor
 
     def __init__(self, layout: Layout, regions: int = 8) -> None:
         super().__init__()
@@ -37,6 +39,8 @@ class TrainedLinear(nn.Module):
         self.register_buffer("pair", torch.zeros(2, dtype=torch.int64))
         self.register_buffer("scale", torch.full((channels,), torch.nan))
         self.register_buffer("error", torch.tensor(torch.nan))
+        self.register_buffer("colours", torch.full((channels - 1,), torch.nan, dtype=torch.float64))
+        self.register_buffer("colour_scatter", torch.full((channels - 1,), torch.nan, dtype=torch.float64))
 
     @property
     def ready(self) -> bool:
@@ -50,6 +54,8 @@ class TrainedLinear(nn.Module):
         self.pair.copy_(torch.tensor(weights.pair))
         self.scale.copy_(torch.from_numpy(np.asarray(weights.scale)))
         self.error.fill_(weights.error)
+        self.colours.copy_(torch.from_numpy(weights.colours))
+        self.colour_scatter.copy_(torch.from_numpy(weights.colour_scatter))
 
     def estimate(self) -> LinearEstimate:
         """The estimate, for data sets and workers.
@@ -60,9 +66,9 @@ class TrainedLinear(nn.Module):
         if not self.ready:
             raise RuntimeError("The linear weights are not there: train first, or name a checkpoint with --ckpt_path.")
         pair = tuple(self.pair.tolist())
-        weights = LinearWeights(
-            self.weights.cpu().numpy(), self.levels.cpu().numpy(), pair, self.scale.cpu().numpy(), float(self.error)
-        )
+        arrays = {name: getattr(self, name).cpu().numpy() for name in ("weights", "levels", "scale")}
+        colours = {name: getattr(self, name).cpu().numpy() for name in ("colours", "colour_scatter")}
+        weights = LinearWeights(**arrays, **colours, pair=pair, error=float(self.error))
         return LinearEstimate(self.untrained.layout, weights, self.untrained.peaks, self.untrained.regions)
 
 
@@ -104,23 +110,25 @@ class Residual(Method):
     """The network corrects the trained linear estimate from what holds no CMB.
 
     It sees each band less the estimate, at the coarser of the two beams and compressed with asinh over its median
-    absolute value, and each band's template, what the band puts into the estimate besides the CMB. It says which fraction
-    of each template to subtract from the estimate, pixel by pixel, and what more. None of this holds any CMB: whatever
+    absolute value; each band's template, what the band puts into the estimate besides the CMB; and the sky's colours, how
+    bright the bands are beside each other compared with training. It says which fraction of each template to subtract from the estimate, pixel by pixel, and what more. None of this holds any CMB: whatever
     the network has learned, the CMB passes untouched.
     """
 
     scale: Tensor
     error: Tensor
+    colour_scatter: Tensor
 
     def __init__(self, layout: Layout) -> None:
         super().__init__(layout)
+        self.register_buffer("colour_scatter", torch.full((len(layout.channels) - 1,), torch.nan))
         self.register_buffer("scale", torch.full((len(layout.channels), 1), torch.nan))
         self.register_buffer("error", torch.tensor(torch.nan))
 
     @property
     def network_channels(self) -> tuple[int, int]:
         channels = len(self.layout.channels)
-        return 2 * channels, channels + 1
+        return 3 * channels - 1, channels + 1
 
     def preparation(self, linear: TrainedLinear) -> Preparation:
         return Differences(linear.estimate())
@@ -128,6 +136,7 @@ class Residual(Method):
     def learn_scales(self, extremes: Mapping[str, tuple[np.ndarray, np.ndarray]], linear: TrainedLinear) -> None:
         self.scale.copy_(linear.scale[:, None])
         self.error.copy_(linear.error)
+        self.colour_scatter.copy_(linear.colour_scatter)
 
     @property
     def unit(self) -> Tensor:
@@ -139,7 +148,9 @@ class Residual(Method):
             templates = batch["templates"].float() / self.error
             # Linear where faint, a square root where bright, so that the Galactic plane does not outweigh the sky.
             templates = templates.sign() * 2 * ((1 + templates.abs()).sqrt() - 1)
-            inputs = torch.cat([torch.asinh(batch["inputs"].float() / self.scale), templates], dim=1)
+            colours = torch.asinh(batch["colours"].float() / self.colour_scatter)
+            everywhere = colours[..., None].expand(*colours.shape, templates.shape[-1])
+            inputs = torch.cat([torch.asinh(batch["inputs"].float() / self.scale), templates, everywhere], dim=1)
         fractions, more = network(inputs).float().split([templates.shape[1], 1], dim=1)
         with torch.autocast(batch["inputs"].device.type, enabled=False):
             correction = (fractions * templates).sum(dim=1, keepdim=True) + more

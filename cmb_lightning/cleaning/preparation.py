@@ -23,12 +23,19 @@ class Differences:
         return harmonics(maps, self.estimate.layout)
 
     def finish(self, prepared: np.ndarray) -> dict[str, np.ndarray]:
-        """`inputs` and `templates` (channel, npix), `linear` (1, npix): the estimate; [uK_CMB], NESTED, float32."""
+        """`inputs` and `templates` (channel, npix), `linear` (1, npix): the estimate; [uK_CMB], NESTED, float32.
+
+        And `colours` (channel - 1,).
+        """
         estimate = self.estimate(prepared)
         differences = self.estimate.differences(prepared, estimate)
         maps = to_maps(np.concatenate([differences, estimate[None]]), self.estimate.layout)
-        templates = ring_to_nest(self.estimate.templates(prepared, differences))
-        return {"inputs": maps[:-1], "templates": templates, "linear": maps[-1:]}
+        return {
+            "inputs": maps[:-1],
+            "templates": ring_to_nest(self.estimate.templates(prepared, differences)),
+            "colours": self.estimate.colours(differences).astype(np.float32),
+            "linear": maps[-1:],
+        }
 
 
 class Bands:

@@ -57,7 +57,8 @@ def draw_mix(seed: int, epoch: int, index: int, n_sims: int, bands: np.ndarray, 
         index: Number of the sample in the epoch, before shuffling.
         n_sims: Simulations to choose from.
         bands: Number of each channel's band, shape (channel,).
-        scatter: Standard deviation of the relative calibration error, shape (channel,).
+        scatter: Largest standard deviation of the relative calibration error, shape (channel,): each sample draws its own,
+            from none to this.
     """
     rng = stream("mix", seed, epoch, index)
     n_channels = len(scatter)
@@ -68,7 +69,8 @@ def draw_mix(seed: int, epoch: int, index: int, n_sims: int, bands: np.ndarray, 
     weights = np.stack([np.cos(angle), np.sin(angle)], axis=1)
     if n_sims == 1:  # the same noise twice would not add up to noise of the same level
         weights = np.stack([np.sign(weights[:, 0]), np.zeros(n_channels)], axis=1)
-    gain = rng.standard_normal(int(bands.max()) + 1)[bands] * scatter
+    # From well calibrated skies to the worst expected, so that a model learns to tell which it sees.
+    gain = rng.uniform() * rng.standard_normal(int(bands.max()) + 1)[bands] * scatter
     return Mix(
         cmb=index % n_sims,
         foregrounds=foregrounds,

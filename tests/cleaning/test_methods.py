@@ -15,7 +15,7 @@ class RandomNet(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.mix = nn.Conv1d(2 * channels, channels + 1, 7, padding=3)
+        self.mix = nn.Conv1d(3 * channels - 1, channels + 1, 7, padding=3)
 
     def forward(self, x):
         return torch.sin(self.mix(x))

@@ -50,9 +50,9 @@ def test_one_simulation_gives_its_own_noise_with_a_sign():
     assert np.array_equal(np.abs(mix.weights), np.tile([1, 0], (4, 1)))
 
 
-def test_gains_have_the_scatter_asked_for_and_are_shared_in_a_band():
+def test_gains_go_up_to_the_scatter_asked_for_and_are_shared_in_a_band():
     gain = np.stack([mix.gain for mix in mixes(4000)])
-    assert gain.std(axis=0) == pytest.approx(SCATTER, rel=0.06)
+    assert gain.std(axis=0) == pytest.approx(SCATTER / np.sqrt(3), rel=0.06)  # <u^2> = 1/3 for u in 0 ... 1
     assert np.array_equal(gain[:, 1], gain[:, 2]) and np.array_equal(gain[:, 1], gain[:, 3])
     assert abs(np.corrcoef(gain[:, 0], gain[:, 1])[0, 1]) < 5 / np.sqrt(4000)
 
