@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import ConfigError
@@ -19,8 +19,8 @@ class Sky:
     """What is simulated.
 
     Args:
-        cmb: spectrum of the CMB.
-        foregrounds: added up; a random Galaxy by default, an empty list for none.
+        cmb: spectrum of the CMB; CAMB's for the default cosmology when None.
+        foregrounds: added up; a random Galaxy when None, an empty list for none.
         orientation: turns all foregrounds: `random`, anew in every simulation, or by three angles [deg] about z, y and
             z again; None leaves them as they are.
         gain_errors: multiplies the instrument's own scatter of the calibration (its `gain_error`); 0 for none.
@@ -30,8 +30,9 @@ class Sky:
         halves: whether to draw, beside the noise, by how much that of two halves of the data differs from it.
     """
 
-    cmb: Spectrum = field(default_factory=CambSpectrum)
-    foregrounds: list[Foreground] = field(default_factory=lambda: [StatisticalGalaxy()])
+    # None and not the objects: a resolved configuration is written down, which they cannot be.
+    cmb: Spectrum | None = None
+    foregrounds: list[Foreground] | None = None
     orientation: Literal["random"] | list[float] | None = None
     gain_errors: float = 0.0
     beam_errors: float = 0.0
@@ -40,6 +41,10 @@ class Sky:
     halves: bool = False
 
     def __post_init__(self) -> None:
+        if self.cmb is None:
+            self.cmb = CambSpectrum()
+        if self.foregrounds is None:
+            self.foregrounds = [StatisticalGalaxy()]
         names = [foreground.name for foreground in self.foregrounds]
         if len(set(names)) != len(names):
             raise ConfigError(f"foregrounds: {', '.join(names)}; give each a `name` of its own")
