@@ -121,6 +121,6 @@ def _camb(lmax: int, r: float, As: float, ns: float, **cosmology: float) -> np.n
     parameters.set_cosmology(**cosmology)
     parameters.InitPower.set_params(As=As, ns=ns, r=r, pivot_scalar=0.05, pivot_tensor=0.05)
     parameters.WantTensors = r > 0
-    parameters.set_for_lmax(max(lmax, 600) + 150, lens_potential_accuracy=1)
+    parameters.set_for_lmax(max(lmax, 1500) + 500, lens_potential_accuracy=1)  # lensed B needs these
     spectra = camb.get_results(parameters).get_cmb_power_spectra(parameters, CMB_unit="muK", raw_cl=True)
     return np.maximum(spectra["total"][: lmax + 1].T, [[0], [0], [0], [-np.inf]])

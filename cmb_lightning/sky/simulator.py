@@ -185,10 +185,11 @@ class Simulator:
 
     def _maps(self, channels: Sequence[Channel], alm: np.ndarray) -> np.ndarray:
         """Return maps (channel, npix), NESTED, float32, of beamed coefficients (channel, nalm), which are changed."""
-        intensity = [channel.field == "I" for channel in channels]
-        alm[intensity, 0] = 0
+        alm[:, 0] = 0
         maps = synthesise(channels, alm, self.nside, self.lmax)
-        maps[intensity] -= maps[intensity].mean(axis=1, keepdims=True, dtype=np.float64)  # what the pixels leave of it
+        for row, channel in zip(maps, channels, strict=True):
+            if channel.field == "I":
+                row -= row.mean(dtype=np.float64)  # what the pixels leave of the monopole
         return ring_to_nest(maps).astype(np.float32, copy=False)
 
 

@@ -84,7 +84,7 @@ class Templates(Foreground):
         self.name = name
         self._factors: dict[str, float] = {}  # uK_RJ per unit of each component
         self._digests: dict[str, str] = {}
-        self._kept: tuple[tuple, np.ndarray, list] | None = None
+        self._kept: tuple[tuple, list, list] | None = None
 
     def __getstate__(self) -> dict:
         """Leave the coefficients behind: every process makes its own."""
@@ -114,12 +114,13 @@ class Templates(Foreground):
         key = (tuple(channels), nside, lmax)
         if self._kept is None or self._kept[0] != key:
             emissions = [self._emission(component, channels, nside) for component in self.components]
-            alms = np.stack([analyse(channels, maps, lmax).astype(np.complex64) for maps, _ in emissions])
+            alms = [analyse(channels, maps, lmax).astype(np.complex64) for maps, _ in emissions]
             self._kept = key, alms, [shares for _, shares in emissions]
         _, alms, shares = self._kept
         each = zip(self.components, shares, strict=True)
-        factors = np.array([self._variation(component, share, channels, draws) for component, share in each])
-        return np.einsum("kc,kca->ca", factors.astype(np.float32), alms)
+        factors = [self._variation(component, share, channels, draws) for component, share in each]
+        terms = [np.float32(factor)[:, None] * alm for factor, alm in zip(factors, alms, strict=True)]
+        return sum(terms[1:], start=terms[0])
 
     def emission(self, component: TemplateComponent, channels: Sequence[Channel], nside: int) -> np.ndarray:
         """Return one component's maps without variation, (channel, npix), RING, unsmoothed, uK_CMB."""
@@ -210,6 +211,8 @@ class Templates(Foreground):
                     f"{path}: column {read.name} has {read.bad.sum()} pixels without data (NaN or UNSEEN); "
                     f"fill them, or give another file for {where}"
                 )
+            if read.coordinates not in ("G", None):
+                raise ConfigError(f"{path}: COORDSYS is {read.coordinates}; turn the map to Galactic coordinates (G)")
             if read.nside < nside:
                 raise ConfigError(
                     f"{path}: nside {read.nside} is below the {nside} of the maps; lower nside, or give a finer {where}"
@@ -219,6 +222,8 @@ class Templates(Foreground):
         out = {column: read.ordered("RING").values.astype(np.float64) for column, read in maps.items()}
         for field in {"I", "Q", "U"} & set(out):
             out[field] *= self._factors[component.name]
+        if "U" in out and str(maps["U"].header.get("POLCCONV", "COSMO")).strip().upper() == "IAU":
+            out["U"] *= -1  # the angle of polarisation runs the other way there
         for column, unit in component.law.columns().items():
             if unit:
                 out[column] *= units.parse(f"1 {maps[column].unit}", unit, f"{path}, {column}").value

@@ -31,8 +31,8 @@ def maps():
 def write(tmp_path):
     def write(maps, name="dust.fits", units=("uK_RJ", "uK_RJ", "uK_RJ", "1", "K"), **options):
         columns = ["I_STOKES", "Q_STOKES", "U_STOKES", "BETA", "TEMP"][: len(maps)]
-        options = {"column_names": columns, "column_units": list(units)[: len(maps)]} | options
-        healpy.write_map(tmp_path / name, maps, dtype=np.float32, overwrite=True, coord="G", **options)
+        options = {"coord": "G", "column_names": columns, "column_units": list(units)[: len(maps)]} | options
+        healpy.write_map(tmp_path / name, maps, dtype=np.float32, overwrite=True, **options)
         return tmp_path
 
     return write
@@ -131,6 +131,16 @@ def test_finer_templates_are_lowered_in_harmonic_space(write, maps):
     assert np.allclose(mine, expected, rtol=1e-4)
 
 
+def test_iau_convention_turns_u(write, maps):
+    def emission(**options):
+        templates = Templates([dust()], str(write(maps, **options)))
+        return templates.emission(templates.components[0], channels(("I", "Q", "U")), NSIDE)
+
+    cosmo, iau = emission(), emission(extra_header=[("POLCCONV", "IAU")])
+    assert np.array_equal(iau[0::3], cosmo[0::3]) and np.array_equal(iau[1::3], cosmo[1::3])
+    assert np.array_equal(iau[2::3], -cosmo[2::3]) and cosmo[2].any()
+
+
 def test_unpolarised_component_has_no_q_and_u(write, maps):
     templates = Templates([dust(law=ModifiedBlackbody())], str(write(maps[:1])))
     emission = templates.emission(templates.components[0], channels(("I", "Q", "U")), NSIDE)
@@ -195,6 +205,8 @@ def test_bad_files(write, maps, tmp_path):
     check(write(damaged), dust())  # Q is not needed
     with pytest.raises(ConfigError, match="Q_STOKES has 1 pixels without data"):
         check(write(damaged), dust(), ("I", "Q", "U"))
+    with pytest.raises(ConfigError, match="COORDSYS is C; turn the map to Galactic"):
+        check(write(maps, coord="C"), dust())
     path = write(maps) / "dust.fits"
     path.write_bytes(path.read_bytes()[:20000])
     with pytest.raises(ConfigError, match="dust.fits"):
