@@ -27,7 +27,7 @@ from cmb_lightning.data.work import SimulationError
 from cmb_lightning.errors import ConfigError
 from cmb_lightning.parser import Parser, condense, reason
 from cmb_lightning.results.callbacks import FigureLogger
-from cmb_lightning.results.tables import print_scores, write_scores
+from cmb_lightning.results.tables import print_scores, region_text, write_scores
 from cmb_lightning.results.writer import PredictionWriter
 from cmb_lightning.run import RunFolder, hold_log
 from cmb_lightning.trainer import Trainer
@@ -153,7 +153,17 @@ class CleaningCLI(LightningCLI):
         if self.trainer.is_global_zero:
             print_scores(self.model.scores)
             paths = write_scores(self.model.scores, self.run_folder.path / self.subcommand)
+            self._tell_floor()
             tell("Scores: " + ", ".join(map(str, paths)))
+
+    def _tell_floor(self) -> None:
+        """Say how far above the noise alone each split's RMSE is, over the full sky and above the latitude cut."""
+        for (split, method), scores in self.model.scores.items():
+            if method == "network" and (floor := self.model.noise_floor(split)) is not None:
+                ratios = (
+                    f"{scores.of('RMSE', region).mean() / floor:.3f} ({region_text(region)})" for region in scores.regions
+                )
+                tell(f"{split}: noise alone, best combined, leaves {floor:.3f} µK; network / floor {', '.join(ratios)}")
 
     def _checkpoint(self, given: str | None) -> str:
         """The checkpoint to use, whole and of this model: the one given, else the newest of the run that is whole."""

@@ -9,7 +9,7 @@ import numpy as np
 from cmb_lightning.cleaning.needlets import Needlets, default_peaks
 from cmb_lightning.data.layout import Layout
 from cmb_lightning.sky.beams import gaussian_beam
-from cmb_lightning.sky.transforms import almxfl, analysis, nest_to_ring, ring_to_nest, synthesis
+from cmb_lightning.sky.transforms import alm2cl, almxfl, analysis, nest_to_ring, ring_to_nest, synthesis
 
 # Beyond this ratio of target to band beam a band is all noise: it is left out there.
 MAX_DEBEAMING = 10.0
@@ -55,6 +55,27 @@ def pixel_ilc(alm: np.ndarray, layout: Layout) -> np.ndarray:
     weight[: layout.lmax + 1] = 1.0  # m = 0 has no twin at -m
     covariance = ((common * weight) @ common.conj().T).real.astype(np.float64)
     return unit_weights(covariance) @ common
+
+
+def noise_floor(noise: np.ndarray, layout: Layout) -> float:
+    """RMSE at the target beam that noise alone leaves in its best combination, were there no foregrounds at all.
+
+    At each multipole the bands are weighted by their inverse noise power at the target beam.
+
+    Args:
+        noise: Noise coefficients of some simulations, shape (simulation, channel, nalm).
+        layout: The maps' layout.
+
+    Returns:
+        The floor [uK_CMB], over the full sky.
+    """
+    ell = np.arange(layout.lmax + 1)
+    ratio = debeaming(layout)
+    power = alm2cl(noise, lmax=layout.lmax).mean(axis=0)
+    with np.errstate(divide="ignore"):
+        inverse = np.where((ratio > 0) & (power > 0), 1 / (ratio**2 * power), 0.0).sum(axis=0)
+    # The monopole is removed from maps and target alike.
+    return float(np.sqrt(((2 * ell[1:] + 1) / (4 * np.pi) / inverse[1:]).sum()))
 
 
 @dataclass(frozen=True)

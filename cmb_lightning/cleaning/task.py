@@ -1,6 +1,7 @@
 """The LightningModule: a method, a network, a loss, and scores beside the linear results."""
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from cmb_lightning.cleaning.fitted import load_weights, save_weights
-from cmb_lightning.cleaning.linear import LinearEstimate
+from cmb_lightning.cleaning.linear import LinearEstimate, noise_floor
 from cmb_lightning.cleaning.methods import Method, Residual, TrainedLinear
 from cmb_lightning.cleaning.metrics import SkyMetrics
 from cmb_lightning.cleaning.preparation import WithBaselines, harmonics
@@ -190,6 +191,13 @@ class CleaningTask(L.LightningModule):
     def predict_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
         split = self.trainer.datamodule.inference_splits[dataloader_idx]
         return {"prediction": self(batch).float(), "index": batch["index"], "split": split}
+
+    def noise_floor(self, split: str, n_sims: int = 8) -> float | None:
+        """RMSE [uK_CMB] that noise alone leaves at best, from a split's first simulations; None without several bands."""
+        if self.linear is None:
+            return None
+        parts = islice(self.trainer.datamodule.splits[split], n_sims)
+        return noise_floor(np.stack([harmonics(part["noise"], self.layout) for part in parts]), self.layout)
 
     # Checkpoints
 

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from cmb_lightning.cleaning.linear import LinearEstimate, debeaming, pixel_ilc, unit_weights
+from cmb_lightning.cleaning.linear import LinearEstimate, debeaming, noise_floor, pixel_ilc, unit_weights
 from cmb_lightning.data.layout import Layout
 from cmb_lightning.sky.beams import gaussian_beam
-from cmb_lightning.sky.transforms import almxfl, synthesis
+from cmb_lightning.sky.transforms import almxfl, analysis, synthesis
 from tests.cleaning.toy import LAYOUT, LMAX, NSIDE, sky
 
 
@@ -90,3 +90,32 @@ def test_weights_trained_with_gain_errors_survive_them(estimate):
 def test_without_weights_it_says_so():
     with pytest.raises(RuntimeError, match="no weights yet"):
         LinearEstimate(LAYOUT)(sky(0)["observed"])
+
+
+def test_noise_floor_of_equal_beams_is_the_inverse_variance_sum():
+    layout = Layout(NSIDE, LMAX, ("a_I", "b_I"), (300.0, 300.0), ("I",), 300.0)
+    rng = np.random.default_rng(0)
+    sigma = np.array([3.0, 4.0])
+    noise = analysis(sigma[:, None] * rng.standard_normal((40, 2, 12 * NSIDE**2)), LMAX)
+    modes = ((LMAX + 1) ** 2 - 1) / (12 * NSIDE**2)  # white noise below lmax, without monopole
+    assert noise_floor(noise, layout) == pytest.approx(np.sqrt(modes / (1 / sigma**2).sum()), rel=0.01)
+
+
+def test_colours_follow_the_brightness_of_a_band(estimate):
+    parts = sky(9)
+    differences = estimate.differences(parts["observed"], estimate(parts["observed"]))
+    brighter = differences * np.array([1, 1, 1, 1.1], np.float32)[:, None]
+    change = estimate.colours(brighter) - estimate.colours(differences)
+    np.testing.assert_allclose(change, [0, 0, -np.log(1.1)], atol=1e-5)
+
+
+def test_templates_are_what_a_calibration_error_leaves(estimate):
+    observed = sky(9)["observed"]
+    before = estimate(observed)
+    templates = estimate.templates(observed, estimate.differences(observed, before))
+    for channel in (0, 3):  # where the Galaxy outshines what the template lacks, the band's share of the CMB
+        gain = np.zeros((4, 1), np.float32)
+        gain[channel] = 0.01
+        left = synthesis((estimate(observed * (1 + gain)) - before)[None], NSIDE, LMAX)[0] / 0.01
+        assert np.corrcoef(left, templates[channel])[0, 1] > 0.99
+        assert left.std() == pytest.approx(templates[channel].std(), rel=0.1)
