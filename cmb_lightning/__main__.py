@@ -1,6 +1,15 @@
-"""`python -m cmb_lightning` is the command `cmb-lightning`."""
+"""The command `cmb-lightning`, also as `python -m cmb_lightning`.
 
-from cmb_lightning.cli import main
+Worker processes import this module before they work: it must stay light, so the rest is imported when the command runs.
+"""
+
+
+def main() -> None:
+    """Run the command."""
+    from cmb_lightning.cli import main as run
+
+    run()
+
 
 if __name__ == "__main__":
     main()

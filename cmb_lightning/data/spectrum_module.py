@@ -16,11 +16,11 @@ from cmb_lightning.data.mixing import stream
 from cmb_lightning.data.paths import PathTemplate, refuse_collisions
 from cmb_lightning.data.shard import Shard
 from cmb_lightning.data.simulated import SimulatedDataModule
+from cmb_lightning.data.spectrum_maps import SpectrumMaps
 from cmb_lightning.data.splits import Split, SplitData, check_cap, check_splits
 from cmb_lightning.errors import ConfigError
-from cmb_lightning.sky.rng import Draws
 from cmb_lightning.sky.spectra import FileSpectrum, Spectrum, save_spectrum
-from cmb_lightning.sky.transforms import almxfl, check_lmax, check_nside, draw_unit_alm, ring_to_nest, synthesis
+from cmb_lightning.sky.transforms import check_lmax, check_nside
 from cmb_lightning.sky.units import parse
 
 log = logging.getLogger(__name__)
@@ -37,32 +37,6 @@ class SpectrumSplit(Split):
     """
 
     spectrum: Spectrum | None = None
-
-
-class SpectrumMaps:
-    """Draws temperature maps from a spectrum.
-
-    Args:
-        spectrum: C_l [uK_CMB^2].
-        nside: HEALPix resolution.
-        lmax: Highest multipole.
-        seed: Seed of all random numbers.
-    """
-
-    def __init__(self, spectrum: Spectrum, nside: int, lmax: int, seed: int) -> None:
-        self.cl = spectrum.cl(lmax)
-        self._recipe = {"spectrum": spectrum.recipe(), "nside": nside, "lmax": lmax, "seed": seed, "generator": 1}
-        self._nside, self._lmax, self._seed = nside, lmax, seed
-
-    def simulate(self, split: str, index: int) -> dict[str, np.ndarray]:
-        """One map: `target`, shape (1, pixel), NESTED, float32 [uK_CMB]."""
-        alm = draw_unit_alm(Draws(self._seed, split, index)("cmb/T"), self._lmax)
-        cmb = synthesis(almxfl(alm, np.sqrt(self.cl[0])).astype(np.complex64), self._nside, self._lmax)
-        return {"target": ring_to_nest(cmb)[None].astype(np.float32, copy=False)}
-
-    def recipe(self, split: str) -> dict[str, Any]:
-        """All that the maps of a split depend on."""
-        return {**self._recipe, "split": split}
 
 
 class SpectrumDataModule(SimulatedDataModule):
