@@ -1,7 +1,9 @@
 """Beam windows."""
 
+from functools import lru_cache
 from pathlib import Path
 
+import ducc0
 import numpy as np
 
 from ..errors import ConfigError
@@ -56,3 +58,29 @@ def read_beam(path: Path, lmax: int) -> np.ndarray:
     if not np.isfinite(values).all() or abs(values[0] - 1) > 0.05:
         raise ConfigError(f"{path}: b_0 is {values[0]:g}; a beam window is finite and starts at 1")
     return values[: lmax + 1]
+
+
+@lru_cache(maxsize=4)
+def pixel_window(nside: int, lmax: int) -> np.ndarray:
+    """Return what averaging over pixels does to a map, (lmax + 1,): the root mean square over all pixels.
+
+    The mean power of the pixels' windows is the mean of P_l(cos theta) over pairs of points in one pixel. A sample of
+    pixels, in parts of an eighth of their side, gives it to 1e-3 at 3 nside.
+    """
+    parts, sample = 8, 400
+    step = max(12 * nside**2 // sample, 1)
+    pixels = np.arange(step // 2, 12 * nside**2, step)
+    children = pixels[:, None] * parts**2 + np.arange(parts**2)
+    points = ducc0.healpix.Healpix_Base(nside * parts, "NEST").pix2vec(children)
+    distance = np.linalg.norm(points[:, :, None] - points[:, None], axis=-1)
+    count, edges = np.histogram(distance, bins=2000)
+    cosine = 1 - ((edges[:-1] + edges[1:]) / 2)[count > 0] ** 2 / 2
+    weight = count[count > 0] / count.sum()
+    before, legendre, power = np.zeros_like(cosine), np.ones_like(cosine), np.empty(lmax + 1)
+    for degree in range(lmax + 1):
+        power[degree] = weight @ legendre
+        before, legendre = legendre, ((2 * degree + 1) * cosine * legendre - degree * before) / (degree + 1)
+    # The parts, taken as points, are Gaussian beams of a mean square radius parts^2 smaller than the pixel's.
+    squares = weight @ (2 - 2 * cosine) / 2 / parts**2
+    degree = np.arange(lmax + 1)
+    return np.sqrt(power) * np.exp(-degree * (degree + 1) * squares / 4)

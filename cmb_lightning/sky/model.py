@@ -27,6 +27,7 @@ class Sky:
         beam_errors: multiplies the instrument's own relative scatter of the beams' width (its `beam_error`).
         bandpass_errors: multiplies the instrument's own relative scatter of the frequencies (its `bandpass_error`).
         noise: whether the instrument adds noise.
+        pixel_window: whether maps and target are averages over pixels, as real maps are, or values at their centres.
         halves: whether to draw, beside the noise, by how much that of two halves of the data differs from it.
     """
 
@@ -39,6 +40,7 @@ class Sky:
     bandpass_errors: float = 0.0
     noise: bool = True
     halves: bool = False
+    pixel_window: bool = False
 
     def __post_init__(self) -> None:
         if self.cmb is None:

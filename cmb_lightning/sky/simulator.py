@@ -11,7 +11,7 @@ import numpy as np
 from ..data.recipe import file_digest
 from ..errors import ConfigError
 from . import systematics
-from .beams import window
+from .beams import pixel_window, window
 from .channel import Channel
 from .cmb import draw_teb
 from .foregrounds import Foreground, synthesise
@@ -73,7 +73,7 @@ class Simulator:
         for foreground in self.foregrounds:
             foreground.check(self.channels, self.sky_nside)
         systematics.check(self.channels, sky.beam_errors)
-        self._beams = _windows((*self.channels, *self.targets), self.lmax)
+        self._beams = self._windows(self.channels)
         self._theory: np.ndarray | None = None
         self._noise = Noise(self.channels, nside)
         self._fixed: np.ndarray | None = None
@@ -111,7 +111,7 @@ class Simulator:
         channels, beams = self.channels, self._beams
         if self._varies:
             channels = systematics.as_built(channels, self.sky.beam_errors, self.sky.bandpass_errors, draws)
-            beams = _windows((*channels, *self.targets), self.lmax)
+            beams = self._windows(channels)
         cmb = self._cmb(theory, beams, draws)
         made = {
             "cmb": cmb[: len(channels)],
@@ -145,7 +145,13 @@ class Simulator:
             "orientation": self.sky.orientation,
             "noise": self.sky.noise,
             "halves": self.sky.halves,
+            "pixel_window": self.sky.pixel_window,
         } | {key: getattr(self.sky, key) for key in ERRORS}
+
+    def _windows(self, channels: Sequence[Channel]) -> np.ndarray:
+        """Windows of the channels and, below, of the target, (channel, lmax + 1)."""
+        beams = np.stack([window(channel, self.lmax) for channel in (*channels, *self.targets)])
+        return beams * pixel_window(self.nside, self.lmax) if self.sky.pixel_window else beams
 
     @property
     def _varies(self) -> bool:
@@ -196,11 +202,6 @@ class Simulator:
 def _targets(names: Sequence[str], fwhm: float) -> tuple[Channel, ...]:
     """Channels that see the target: the CMB at one beam, without noise."""
     return tuple(Channel("target", name, 0.0, fwhm, 0.0, (), ()) for name in names)
-
-
-def _windows(channels: Sequence[Channel], lmax: int) -> np.ndarray:
-    """Beam windows (channel, lmax + 1)."""
-    return np.stack([window(channel, lmax) for channel in channels])
 
 
 def _describe(channel: Channel, sky: Sky) -> dict:

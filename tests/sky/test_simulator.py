@@ -19,6 +19,7 @@ from cmb_lightning.sky import (
     systematics,
     units,
 )
+from cmb_lightning.sky.beams import pixel_window
 from cmb_lightning.sky.foregrounds import Foreground, analyse
 from cmb_lightning.sky.rng import Draws
 from cmb_lightning.sky.transforms import alm2cl, analysis, nest_to_ring
@@ -309,6 +310,16 @@ def test_two_halves_of_the_data_have_independent_noise_of_twice_the_power():
     assert np.array_equal(made["noise"], simulator(bands=["143"], sky=Sky(SPECTRUM, [])).simulate("t", 0)["noise"])
     halves = np.concatenate([made["noise"] + made["difference"], made["noise"] - made["difference"]])
     assert np.allclose(np.cov(halves) / made["noise"].var(), 2 * np.eye(2), atol=4.5 * 2 * np.sqrt(2 / NPIX))
+
+
+def test_pixel_window_smooths_sky_and_target_but_not_noise():
+    plain = simulator(sky=Sky(SPECTRUM, [])).simulate("t", 0)
+    averaged = simulator(sky=Sky(SPECTRUM, [], pixel_window=True)).simulate("t", 0)
+    assert np.array_equal(plain["noise"], averaged["noise"])
+    for name in ("cmb", "target"):
+        alm = analysis(nest_to_ring(np.stack([plain[name][0], averaged[name][0]])).astype(float), LMAX)
+        ratio = alm2cl(alm[1], alm[0])[1:] / alm2cl(alm[0])[1:]
+        assert np.allclose(ratio, pixel_window(NSIDE, LMAX)[1:], atol=1e-3)
 
 
 def test_a_sky_made_at_higher_nside_has_less_aliasing():
