@@ -103,10 +103,7 @@ def _summary(comparison: Comparison) -> Iterator[str]:
     yield "<ul>" + "".join(f"<li>{escape(sentence)}</li>" for sentence in _sentences(comparison)) + "</ul>"
     for field in comparison.fields:
         yield _overview(comparison, field)
-    yield (
-        '<p class="soft">RMSE in µK, mean ± standard error over simulations; the best of each column is in colour. '
-        "Splits that look like the training data and splits that do not stand side by side.</p>"
-    )
+    yield '<p class="soft">Mean ± standard error over simulations; the best of each column is in colour.</p>'
 
 
 def _sentences(comparison: Comparison) -> Iterator[str]:

@@ -53,7 +53,7 @@ def histogram_figure(comparison: Comparison, split: str, field: int) -> Figure:
 def box_figure(comparison: Comparison, metric: str, region: str, field: str) -> Figure:
     """One metric of every simulation: a box for each method and split, the simulations as points."""
     splits, methods = comparison.splits, comparison.methods
-    figure = new_figure(2.4 + 0.42 * len(splits) * len(methods), 3.6)
+    figure = new_figure(max(6.0, 1 + 0.3 * len(splits) * (len(methods) + 1)), 3.6)
     axes = figure.subplots()
     for s, split in enumerate(splits):
         for k, method in enumerate(methods):

@@ -1,0 +1,102 @@
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from cmb_lightning.cleaning.linear import LinearEstimate, pixel_ilc
+from cmb_lightning.cleaning.preparation import harmonics, to_maps
+from cmb_lightning.data.cache import SplitCache
+from cmb_lightning.errors import ConfigError
+from cmb_lightning.results.collect import FixedLinear, PixelILC, collect
+from cmb_lightning.results.compare import compare
+from cmb_lightning.results.report import write_report
+from cmb_lightning.results.sources import CachedTruth, Identity
+from tests.results.comparing import LAYOUT, NPIX, NSIDE, SIMS, predictions, smooth, truth
+
+
+@dataclass
+class SplitOnDisk:
+    """As much of a split as `collect` sees."""
+
+    cache: SplitCache
+    n_used: int
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    root = tmp_path_factory.mktemp("collect")
+    splits = {
+        name: SplitOnDisk(truth(root / "cache", name, k).cache, SIMS) for k, name in enumerate(("test", "turned"))
+    }
+    for name in splits:
+        predictions(root / "run" / "predictions", CachedTruth(splits[name].cache, SIMS), 3, 1)
+    return root, splits
+
+
+def test_runs_maps_and_methods_side_by_side(world):
+    root, splits = world
+    truths, methods = collect(splits, {"run": root / "run"}, {"pixel ILC": PixelILC(LAYOUT)})
+    assert list(truths) == list(methods) == ["test", "turned"]
+    assert [list(of) for of in methods.values()] == [["run", "pixel ILC"]] * 2
+    assert compare(truths, methods, n_workers=1).methods == ("run", "pixel ILC")
+
+
+def test_epochs_become_methods(world, tmp_path):
+    _, splits = world
+    one = {"test": splits["test"]}
+    for epoch in (1, 5):
+        predictions(tmp_path / str(epoch), CachedTruth(splits["test"].cache, SIMS), 3, 1, EPOCH=epoch)
+    assert list(collect(one, {"run": tmp_path})[1]["test"]) == ["run@1", "run@5"]
+
+
+def test_maps_without_a_split_belong_to_the_only_one(world, tmp_path):
+    _, splits = world
+    predictions(tmp_path, CachedTruth(splits["test"].cache, SIMS), 3, 1, SPLIT=None)
+    assert list(collect({"turned": splits["turned"]}, {"mine": tmp_path})[1]["turned"]) == ["mine"]
+    with pytest.raises(ConfigError, match="mine: .* has no maps of split test; its splits: none that they state"):
+        collect(splits, {"mine": tmp_path})
+
+
+def test_linear_methods_are_those_of_the_test():
+    rng = np.random.default_rng(0)
+    cmb = smooth(rng, 70)
+    observed = cmb + smooth(rng, 5, 2) + np.array([[1.0], [3.0]], dtype=np.float32) * smooth(rng, 10)
+    alm = harmonics(observed, LAYOUT)
+    np.testing.assert_array_equal(PixelILC(LAYOUT)(observed), to_maps(pixel_ilc(alm, LAYOUT)[None], LAYOUT))
+    estimate = LinearEstimate(LAYOUT, regions=2).fit([(alm, harmonics(observed - cmb, LAYOUT))])
+    assert FixedLinear(estimate)(observed).shape == (1, NPIX)
+    assert np.std(FixedLinear(estimate)(observed) - cmb) < np.std(observed[1] - cmb[0])
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """Polarised maps that are nowhere on disk."""
+
+    maps: np.ndarray
+
+    def identity(self) -> Identity:
+        return Identity(None, NSIDE, 600.0, tuple(range(len(self.maps))))
+
+    def read(self, sim: int) -> dict[str, np.ndarray]:
+        return {"maps": self.maps[sim]}
+
+    def about(self) -> dict[str, str]:
+        return {}
+
+
+def test_polarisation(tmp_path):
+    rng = np.random.default_rng(0)
+    true = np.stack([smooth(rng, 10, 3) for _ in range(3)])
+    found = compare(
+        {"test": InMemory(true)}, {"test": {"scaled": InMemory(0.9 * true)}}, fields=("I", "Q", "U"), n_workers=1
+    )
+    assert found.main_scores["test", "scaled"].fields == ("I", "Q", "U")
+    np.testing.assert_allclose(found.main_scores["test", "scaled"].of("NRMSE", "b20", "U"), 0.1, rtol=1e-5)
+    for where in ("full sky", "masked"):
+        spectra = found.spectra[where, "test", "scaled"]
+        assert list(spectra) == ["TT", "EE", "BB", "TE"]
+        for kind in spectra:
+            np.testing.assert_allclose(spectra[kind].transfer(), 0.9, rtol=1e-4)
+    text = write_report(found, tmp_path / "report.html").read_text()
+    for expected in ("Spectra BB of test, masked sky", "Map of scaled, test, simulation 0, U", "Histogram of test, Q"):
+        assert expected in text
