@@ -1,1 +1,52 @@
-"""Learn to take the CMB out of the microwave sky."""
+"""Learn to take the CMB out of the microwave sky.
+
+The parts, for notebooks and scripts, are loaded when they are first used:
+
+    from cmb_lightning import Instrument, Simulator, Sky, SkyDataModule, CleaningTask, HealpixUNet, SkyMetrics
+"""
+
+import importlib
+from typing import Any
+
+from cmb_lightning.version import __version__
+
+_PARTS = {
+    "Instrument": "sky",
+    "Simulator": "sky",
+    "Sky": "sky",
+    "Templates": "sky",
+    "StatisticalGalaxy": "sky.statistical",
+    "PolynomialSpectrum": "sky",
+    "FileSpectrum": "sky",
+    "CambSpectrum": "sky",
+    "Layout": "data.layout",
+    "SkyDataModule": "data.sky_module",
+    "SkySplit": "data.sky_module",
+    "SpectrumDataModule": "data.spectrum_module",
+    "SpectrumSplit": "data.spectrum_module",
+    "ObservationsDataModule": "data.observations",
+    "over_simulations": "data.work",
+    "HealpixUNet": "networks",
+    "CleaningTask": "cleaning.task",
+    "Residual": "cleaning.methods",
+    "Direct": "cleaning.methods",
+    "LinearEstimate": "cleaning.linear",
+    "pixel_ilc": "cleaning.linear",
+    "SkyMetrics": "cleaning.metrics",
+    "Trainer": "trainer",
+    "read_map": "results.fits",
+    "write_map": "results.fits",
+    "sky_figure": "results.figures",
+}
+
+__all__ = ["__version__", *_PARTS]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PARTS:
+        raise AttributeError(f"module 'cmb_lightning' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"cmb_lightning.{_PARTS[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
