@@ -15,7 +15,11 @@ COMMANDS = [
     shlex.split(line, comments=True) for block in BLOCKS for line in block.splitlines() if shlex.split(line, comments=True)
 ]
 SMALL = {
-    "quickstart": ["nside=8", "samples_per_epoch=4", *(f"splits.{split}.n_sims=2" for split in ("train", "valid", "test"))],
+    "quickstart": [
+        "nside=8",
+        "samples_per_epoch=4",
+        *(f"splits.{split}.n_sims=2" for split in ("train", "valid", "test")),
+    ],
     "real_sky_64": [
         "samples_per_epoch=2",
         "batch_size=2",
