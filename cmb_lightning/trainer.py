@@ -17,6 +17,7 @@ class Trainer(L.Trainer):
         model: L.LightningModule | None = None,
         datamodule: L.LightningDataModule | None = None,
         shard: str | None = None,
+        dask: str | None = None,
         verify: bool = False,
         full: bool = False,
         repair: bool = False,
@@ -28,6 +29,7 @@ class Trainer(L.Trainer):
             datamodule: The data to make.
             shard: Which of several jobs this is that make the data together, such as 2/8 for the second of eight; auto
                 takes it from the variables of a SLURM array, or of tasks started by SLURM, MPI or torchrun.
+            dask: Address of a Dask scheduler, such as tcp://host:8786, whose workers simulate.
             verify: Make nothing, but name every simulation that cannot be used, and why.
             full: Verify or repair by the checksum of every map, in place of header and length only.
             repair: Verify, make again what is damaged, and compare it with what was sealed.
@@ -48,7 +50,7 @@ class Trainer(L.Trainer):
                     f"{len(faults)} simulations cannot be used; `simulate --repair true` makes them again."
                 )
             return
-        datamodule.make(Shard.parse(shard))
+        datamodule.make(Shard.parse(shard), dask)
         datamodule.setup("fit")
         datamodule.write_extremes()
 

@@ -64,6 +64,10 @@ class SplitCache:
         self.folder = self.root / self.dataset / f"{self.split}-{self.id}"
         self._shapes = shapes(layout, tensors)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Say where it is in full: another process may be in another folder."""
+        return {**self.__dict__, "root": self.root.absolute(), "folder": self.folder.absolute()}
+
     def path(self, index: int) -> Path:
         """The file of a simulation."""
         return self.folder / f"sim{index:06d}.safetensors"

@@ -48,7 +48,12 @@ class _Maker:
 
 
 def make_split(
-    cache: SplitCache, generator: Generator, n_sims: int, n_workers: int | None = None, shard: Shard | None = None
+    cache: SplitCache,
+    generator: Generator,
+    n_sims: int,
+    n_workers: int | None = None,
+    shard: Shard | None = None,
+    cluster: str | None = None,
 ) -> Report:
     """Makes what is missing of the first `n_sims` simulations, and nothing else.
 
@@ -61,6 +66,7 @@ def make_split(
         n_sims: How many there shall be.
         n_workers: Processes; the cores given to the job when None.
         shard: Which of several jobs this is that make the split together.
+        cluster: Address of a Dask scheduler whose workers simulate.
 
     Raises:
         ConfigError: The cache cannot be written.
@@ -74,8 +80,8 @@ def make_split(
         cache.make_folder()
         cache.check_space(len(missing))
         tasks = [Task(cache.split, index) for index in (shard or Shard()).order(missing)]
-        description = f"simulating {cache.split}"
-        written = over_simulations(_Maker(cache, generator), tasks, n_workers=n_workers, description=description)
+        options = {"n_workers": n_workers, "cluster": cluster, "description": f"simulating {cache.split}"}
+        written = over_simulations(_Maker(cache, generator), tasks, **options)
     seal(cache, n_sims)
     made = sum(size > 0 for size in written)
     report = Report(cache.split, made, n_sims - made, time.monotonic() - start, sum(written))

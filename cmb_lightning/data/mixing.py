@@ -57,8 +57,8 @@ def draw_mix(seed: int, epoch: int, index: int, n_sims: int, bands: np.ndarray, 
         index: Number of the sample in the epoch, before shuffling.
         n_sims: Simulations to choose from.
         bands: Number of each channel's band, shape (channel,).
-        scatter: Largest standard deviation of the relative calibration error, shape (channel,): each sample draws its own,
-            from none to this.
+        scatter: Largest standard deviation of the relative calibration error, shape (channel,): each sample draws its
+            own, from none to this.
     """
     rng = stream("mix", seed, epoch, index)
     n_channels = len(scatter)

@@ -122,9 +122,9 @@ class SimulatedDataModule(L.LightningDataModule):
 
     # Making and checking everything
 
-    def make(self, shard: Shard | None = None) -> list[Report]:
-        """Makes what is missing of all splits, as one of several jobs or alone."""
-        return self._make(list(self.splits), shard)
+    def make(self, shard: Shard | None = None, cluster: str | None = None) -> list[Report]:
+        """Makes what is missing of all splits, alone, as one of several jobs, or on a Dask cluster at an address."""
+        return self._make(list(self.splits), shard, cluster)
 
     def verify(self, full: bool = False) -> list[Fault]:
         """What is wrong with the simulations of all splits; see `verify.verify`."""
@@ -236,10 +236,10 @@ class SimulatedDataModule(L.LightningDataModule):
         names = {"fit": ["train", "valid"], "validate": ["valid"]}.get(stage, self.run_inference_on)
         return choose_splits(names, list(self.splits), "splits")
 
-    def _make(self, names: list[str], shard: Shard | None = None) -> list[Report]:
+    def _make(self, names: list[str], shard: Shard | None = None, cluster: str | None = None) -> list[Report]:
         splits = {name: self.splits[name] for name in names}
         return [
-            make_split(data.cache, data.generator, self.n_sims(name), self.n_workers, shard)
+            make_split(data.cache, data.generator, self.n_sims(name), self.n_workers, shard, cluster)
             for name, data in splits.items()
         ]
 

@@ -112,8 +112,8 @@ class SpectrumDataModule(SimulatedDataModule):
         )
         self._noise = sigma
 
-    def _make(self, names: list[str], shard: Shard | None = None) -> list[Report]:
-        reports = super()._make(names, shard)
+    def _make(self, names: list[str], shard: Shard | None = None, cluster: str | None = None) -> list[Report]:
+        reports = super()._make(names, shard, cluster)
         for name in names:
             path = self._spectra_path(root=self.root, dataset=self.dataset, split=name)
             cl = self.splits[name].generator.cl

@@ -8,20 +8,11 @@ Generation, scans and comparisons all run through `over_simulations`, and so can
     over_simulations(hottest, [Task("train", i, path, read_map) for i, path in enumerate(paths)], reduce=max)
 """
 
-import errno
-import logging
 import math
-import multiprocessing
-import multiprocessing.connection
 import os
-import signal
 import sys
-import threading
-import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -30,17 +21,13 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-log = logging.getLogger(__name__)
+from cmb_lightning.data.cluster import on_cluster
+from cmb_lightning.data.pool import Failure, SimulationError, describe, pool, serial
 
-RESTARTS = 3
+__all__ = ["SimulationError", "Task", "default_workers", "over_simulations"]
+
 PATIENCE = 5.0
 """Seconds of work that are done before processes are started, unless their number was given: starting takes as long."""
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-_HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}  # what stops one simulation would stop them all
-
-
-class SimulationError(RuntimeError):
-    """Work on one or more simulations failed; the message names them."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +67,7 @@ def over_simulations(
     tasks: Iterable[Any],
     *,
     n_workers: int | None = None,
+    cluster: str | None = None,
     reduce: Callable[[Any, Any], Any] | None = None,
     description: str = "",
 ) -> Any:
@@ -93,6 +81,7 @@ def over_simulations(
         function: Picklable; sent once to each worker, so that it may carry something large.
         tasks: Small picklable descriptions of the work, such as `Task`; `str(task)` names one in errors.
         n_workers: Processes; 1 for none beside this one. When None the cores given to the job, if it is worth it.
+        cluster: Address of a Dask scheduler, such as `tcp://host:8786`, whose workers are used in place of processes.
         reduce: Joins two results; applied in the order of the tasks, so that the outcome does not depend on timing.
         description: Text beside the progress bar, which is shown on a terminal only.
 
@@ -113,29 +102,27 @@ def over_simulations(
         try:
             results.add(0, function(tasks[0]))
         except Exception as error:
-            raise SimulationError(f"{tasks[0]}: {_text(error)}") from error
+            raise SimulationError(f"{tasks[0]}: {describe(error)}") from error
         advance()
         rest = deque(range(1, len(tasks)))
         failures: list[tuple[int, Exception]] = []
-        patience = math.inf if workers == 1 else PATIENCE if n_workers is None else 0.0
-        finished = chain(_serial(function, tasks, rest, patience), _pool(function, tasks, rest, workers))
+        if cluster is not None:
+            finished = on_cluster(function, tasks, rest, cluster)
+        else:
+            patience = math.inf if workers == 1 else PATIENCE if n_workers is None else 0.0
+            finished = chain(serial(function, tasks, rest, patience), pool(function, tasks, rest, workers))
         for index, outcome in finished:
-            if isinstance(outcome, _Failure):
+            if isinstance(outcome, Failure):
                 failures.append((index, outcome.error))
             else:
                 results.add(index, outcome)
             advance()
     if failures:
         failures.sort(key=lambda failure: failure[0])
-        lines = "; ".join(f"{tasks[index]}: {_text(error)}" for index, error in failures[:5])
+        lines = "; ".join(f"{tasks[index]}: {describe(error)}" for index, error in failures[:5])
         more = f"; and {len(failures) - 5} more" if len(failures) > 5 else ""
         raise SimulationError(lines + more) from failures[0][1]
     return results.value()
-
-
-@dataclass(frozen=True)
-class _Failure:
-    error: Exception
 
 
 class _Results:
@@ -160,96 +147,6 @@ class _Results:
         if self._reduce is None:
             return self._done
         return self._done[0] if self._done else None
-
-
-def _serial(function: Callable, tasks: Sequence[Any], todo: deque[int], patience: float) -> Iterator[tuple[int, Any]]:
-    start = time.monotonic()
-    while todo and time.monotonic() - start < patience:
-        index = todo.popleft()
-        try:
-            outcome = function(tasks[index])
-        except Exception as error:
-            _stop_if_hopeless(tasks[index], error)
-            outcome = _Failure(error)
-        yield index, outcome
-
-
-def _pool(function: Callable, tasks: Sequence[Any], todo: deque[int], workers: int) -> Iterator[tuple[int, Any]]:
-    if not todo:
-        return
-    workers = min(workers, len(todo))
-    for attempt in range(RESTARTS + 1):
-        running: dict[Future, int] = {}
-        try:
-            with _executor(function, workers) as executor:
-                while todo or running:
-                    # Few tasks in flight: those are the suspects when a worker is killed.
-                    while todo and len(running) < 2 * workers:
-                        index = todo.popleft()
-                        running[executor.submit(_call, tasks[index])] = index
-                    for future in wait(running, return_when=FIRST_COMPLETED).done:
-                        try:
-                            outcome = future.result()
-                        except BrokenProcessPool:
-                            raise
-                        except Exception as error:
-                            _stop_if_hopeless(tasks[running[future]], error)
-                            outcome = _Failure(error)
-                        yield running.pop(future), outcome
-                return
-        except BrokenProcessPool:
-            suspects = ", ".join(str(tasks[index]) for index in sorted(running.values()))
-            if attempt == RESTARTS:
-                raise SimulationError(
-                    f"Worker processes were killed {RESTARTS + 1} times, the last time during {suspects}: "
-                    "there may be too little memory for so many workers (n_workers)."
-                ) from None
-            log.warning("A worker process was killed during %s; starting new ones.", suspects)
-            todo.extendleft(sorted(running.values(), reverse=True))
-
-
-@contextmanager
-def _executor(function: Callable[[Any], Any], workers: int) -> Iterator[ProcessPoolExecutor]:
-    before = {name: os.environ.get(name) for name in _THREADS}
-    os.environ.update(dict.fromkeys(_THREADS, "1"))  # read by the libraries when a worker starts
-    executor = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(function,)
-    )
-    try:
-        yield executor
-    finally:
-        executor.shutdown(wait=True, cancel_futures=True)
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-def _start_worker(function: Callable[[Any], Any]) -> None:
-    global _function
-    _function = function
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
-
-
-def _leave_with_parent() -> None:
-    """Ends this worker when the main process is gone: a killed pool would leave it waiting for ever."""
-    multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
-    os._exit(1)
-
-
-def _call(task: Any) -> Any:
-    return _function(task)
-
-
-def _stop_if_hopeless(task: Any, error: Exception) -> None:
-    if isinstance(error, OSError) and error.errno in _HOPELESS:
-        raise SimulationError(f"{task}: {_text(error)}") from error
-
-
-def _text(error: Exception) -> str:
-    return f"{error}" if isinstance(error, ValueError | OSError) and str(error) else f"{type(error).__name__}: {error}"
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cmb_lightning.data import work
+from cmb_lightning.data import pool, work
 from cmb_lightning.data.work import SimulationError, Task, default_workers, over_simulations
 
 
@@ -124,7 +124,7 @@ def test_a_killed_worker_is_replaced(tmp_path, caplog):
 
 
 def test_a_worker_killed_again_and_again_is_an_error(monkeypatch):
-    monkeypatch.setattr(work, "RESTARTS", 1)
+    monkeypatch.setattr(pool, "RESTARTS", 1)
     with pytest.raises(SimulationError, match="killed 2 times, the last time during .*train simulation 2"):
         over_simulations(Killed(None), tasks(3), n_workers=2)
 
