@@ -39,12 +39,13 @@ class Statistics:
             minimum[c], maximum[c], bad[c] = values.min(), values.max(), np.count_nonzero(~good)
         return cls(minimum.tolist(), maximum.tolist(), bad.tolist())
 
-    def joined(self, other: "Statistics") -> "Statistics":
-        """The statistics of both sets of maps together."""
+    def joined(self, *others: "Statistics") -> "Statistics":
+        """The statistics of all these sets of maps together."""
+        every = (self, *others)
         return Statistics(
-            np.fmin(self.minimum, other.minimum).tolist(),
-            np.fmax(self.maximum, other.maximum).tolist(),
-            np.add(self.bad, other.bad).tolist(),
+            np.fmin.reduce([one.minimum for one in every]).tolist(),
+            np.fmax.reduce([one.maximum for one in every]).tolist(),
+            np.add.reduce([one.bad for one in every]).tolist(),
         )
 
 

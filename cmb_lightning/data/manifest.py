@@ -5,7 +5,7 @@ import hashlib
 import io
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,11 +34,6 @@ class Inventory:
     faults: dict[int, str] = field(default_factory=dict)
     statistics: dict[str, Statistics] = field(default_factory=dict)
 
-    def _add(self, found: dict[str, Statistics]) -> None:
-        for name, statistics in found.items():
-            known = self.statistics.get(name)
-            self.statistics[name] = statistics if known is None else known.joined(statistics)
-
 
 def take_stock(cache: SplitCache, n_sims: int, sealed: bool = False) -> Inventory:
     """Which simulations of a split are there, and their extremes, from their headers.
@@ -50,18 +45,21 @@ def take_stock(cache: SplitCache, n_sims: int, sealed: bool = False) -> Inventor
             reads the simulation itself looks at its header all the same.)
     """
     manifest = Manifest.of(cache) if sealed else None
-    inventory = Inventory()
-    for index in range(n_sims):
-        if manifest is not None and manifest.fits(cache, index):
-            inventory._add(manifest.statistics(index))
-            continue
+    faults: dict[int, str] = {}
+    found: dict[str, list[Statistics]] = {}
+    trusted = [] if manifest is None else [index for index in range(n_sims) if manifest.fits(cache, index)]
+    for index in sorted(set(range(n_sims)) - set(trusted)):
         try:
-            inventory._add(cache.header(index)["statistics"])
+            for name, statistics in cache.header(index)["statistics"].items():
+                found.setdefault(name, []).append(statistics)
         except FileNotFoundError:
-            inventory.faults[index] = "it is missing"
+            faults[index] = "it is missing"
         except (BadFile, OSError) as error:
-            inventory.faults[index] = str(error)
-    return inventory
+            faults[index] = str(error)
+    if trusted:
+        for name, statistics in manifest.statistics(trusted).items():
+            found.setdefault(name, []).append(statistics)
+    return Inventory(faults, {name: several[0].joined(*several[1:]) for name, several in found.items()})
 
 
 def seal(cache: SplitCache, n_sims: int) -> bool:
@@ -140,10 +138,18 @@ class Manifest:
             return False
         return found.st_size == self._tensors["size"][index]
 
-    def statistics(self, index: int) -> dict[str, Statistics]:
-        """The statistics in the header of a simulation."""
+    def statistics(self, indices: Sequence[int]) -> dict[str, Statistics]:
+        """The statistics of some simulations together."""
+
+        def rows(name: str, key: str) -> np.ndarray:
+            return self._tensors[f"{name}.{key}"][indices]
+
         return {
-            name: Statistics(*(self._tensors[f"{name}.{key}"][index].tolist() for key in ("minimum", "maximum", "bad")))
+            name: Statistics(
+                np.fmin.reduce(rows(name, "minimum")).tolist(),
+                np.fmax.reduce(rows(name, "maximum")).tolist(),
+                rows(name, "bad").sum(axis=0).tolist(),
+            )
             for name in self._groups
         }
 

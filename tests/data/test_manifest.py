@@ -30,7 +30,7 @@ def test_it_says_what_the_headers_say(cache):
     assert len(manifest) == N
     for index in range(N):
         header = cache.header(index)
-        assert manifest.statistics(index) == header["statistics"]
+        assert manifest.statistics([index]) == header["statistics"]
         assert manifest.checksums(cache, index) == header["sha256"]
     assert manifest.checksums(cache, N) is None
     assert take_stock(cache, N, sealed=True) == take_stock(cache, N)
@@ -97,5 +97,5 @@ def test_a_folder_that_cannot_be_written_goes_without(cache, monkeypatch):
 
 
 def test_extremes_keep_every_bit(cache):
-    statistics = Manifest.of(cache).statistics(0)["observed"]
+    statistics = Manifest.of(cache).statistics([0])["observed"]
     assert all(value == np.float32(value) for value in statistics.minimum + statistics.maximum)
