@@ -11,7 +11,8 @@ from cmb_lightning.cleaning.preparation import harmonics, to_maps
 from cmb_lightning.data.layout import Layout
 from cmb_lightning.data.splits import SplitData
 from cmb_lightning.errors import ConfigError
-from cmb_lightning.results.sources import CachedMethod, CachedTruth, MapSource, Statements, find_predictions
+from cmb_lightning.results.find import find_predictions
+from cmb_lightning.results.sources import CachedMethod, CachedTruth, MapSource, Statements
 
 Cleaner = Callable[[np.ndarray], np.ndarray]
 """Takes observed maps (channel, npix) to cleaned ones (field, npix), both [uK_CMB], NESTED; picklable."""

@@ -11,6 +11,7 @@ from cmb_lightning.cleaning.scores import Scores, gather_scores
 from cmb_lightning.data.work import Task, over_simulations
 from cmb_lightning.errors import ConfigError
 from cmb_lightning.results.calibration import Calibration
+from cmb_lightning.results.comparable import Settings, check_comparable
 from cmb_lightning.results.coupling import MaskCoupling
 from cmb_lightning.results.evaluation import FULL, MASKED, Evaluation, Plan
 from cmb_lightning.results.sources import CachedTruth, Identity, MapSource
@@ -18,30 +19,6 @@ from cmb_lightning.results.spectra import Bins, PairSpectra, effective_sky
 from cmb_lightning.results.tables import AllScores
 
 HISTOGRAM_BINS = 121
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How maps are compared.
-
-    Attributes:
-        beams: Common beams [arcmin]; empty to compare at the truth's own.
-        latitude_cuts: Galactic latitudes [degrees] above which maps are also scored.
-        quantiles: Fractions of the sky, rising in foreground brightness, at which zones end; empty for no zones.
-        mask: Pixels that may be used, bool, shape (npix,), NESTED; all when None. Decoupled spectra are taken on it;
-            without it, above the first latitude cut.
-        apodisation: Distance from the mask's edge [degrees] over which decoupled spectra give pixels less weight.
-        lmax: Highest multipole of spectra and smoothing, at most 2 nside, which it is when None.
-        bins: How many bins the spectra have.
-    """
-
-    beams: tuple[float, ...] = ()
-    latitude_cuts: tuple[float, ...] = (20.0,)
-    quantiles: tuple[float, ...] = (0.5, 0.8)
-    mask: np.ndarray | None = None
-    apodisation: float = 10.0
-    lmax: int | None = None
-    bins: int = 30
 
 
 @dataclass(frozen=True)
@@ -92,7 +69,7 @@ def compare(
     truths: Mapping[str, MapSource],
     methods: Mapping[str, Mapping[str, MapSource]],
     fields: Sequence[str] = ("I",),
-    settings: Settings = Settings(),
+    settings: Settings | None = None,
     n_workers: int | None = None,
 ) -> Comparison:
     """Compare methods with the truth, simulation by simulation.
@@ -104,12 +81,13 @@ def compare(
         methods: For each split, the methods by name; every split has the same ones. The first is what others are
             compared with.
         fields: Fields of the maps.
-        settings: How.
+        settings: How; the defaults when None.
         n_workers: Processes; those given to the job when None.
 
     Raises:
         ConfigError: If test data, beams or masks differ, naming which.
     """
+    settings = settings or Settings()
     names = tuple(next(iter(methods.values()))) if methods else ()
     if set(truths) != set(methods) or not names:
         raise ConfigError("There is nothing to compare: name at least one run or map, and a split with its truth.")
@@ -137,43 +115,6 @@ def compare(
         ready = replace(plan, edges=edges)
         results[split] = over_simulations(ready, tasks, n_workers=n_workers, description=f"comparing {split}")
     return _gather(plans, results, names, examples, edges)
-
-
-def check_comparable(split: str, identities: Mapping[str, Identity], settings: Settings) -> None:
-    """Refuse methods that were not run on the same data, or whose maps cannot be brought to one beam.
-
-    Args:
-        split: Name of the split.
-        identities: Of each method; that of the truth under an empty name.
-        settings: How they will be compared.
-
-    Raises:
-        ConfigError: It names the method and what differs.
-    """
-    truth = identities[""]
-    for name, method in identities.items():
-        where = f"{name} cannot be compared on split {split}: "
-        if method.data is not None and truth.data is not None and method.data != truth.data:
-            raise ConfigError(f"{where}its test data are {method.data}, the truth's {truth.data}; predict on these.")
-        if method.nside != truth.nside:
-            raise ConfigError(f"{where}its nside is {method.nside}, the truth's {truth.nside}.")
-        if missing := sorted(set(truth.sims) - set(method.sims)):
-            raise ConfigError(
-                f"{where}it lacks {len(missing)} of {len(truth.sims)} simulations, {missing[0]} first; predict them,"
-                " or cap the number that is compared."
-            )
-        if method.fwhm is None:
-            raise ConfigError(f"{where}its beam is not known; state its FWHM in arcmin.")
-        if not settings.beams and not np.isclose(method.fwhm, truth.fwhm, rtol=1e-4):
-            raise ConfigError(
-                f"{where}its beam is {method.fwhm:g} arcmin, the truth's {truth.fwhm:g}; give a common beam of"
-                f" {max(method.fwhm, truth.fwhm):g} arcmin or more."
-            )
-        if settings.beams and min(settings.beams) < max(method.fwhm, truth.fwhm) * (1 - 1e-4):
-            raise ConfigError(
-                f"{where}a common beam of {min(settings.beams):g} arcmin is finer than its own or the truth's"
-                f" ({method.fwhm:g}, {truth.fwhm:g}); give one that is not."
-            )
 
 
 def _plan(

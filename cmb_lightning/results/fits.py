@@ -14,6 +14,15 @@ from astropy.io import fits
 
 from cmb_lightning.data.publish import replace
 from cmb_lightning.errors import ConfigError
+from cmb_lightning.results.fits_header import (
+    COORDINATES,
+    NSIDES,
+    ORDERINGS,
+    PIXEL_COLUMNS,
+    column_number,
+    resolution,
+    word,
+)
 from cmb_lightning.results.healpix_map import HealpixMap, Ordering, is_misordered, known_unit
 
 UNSEEN = -1.6375e30
@@ -21,15 +30,6 @@ UNSEEN = -1.6375e30
 
 _GZIP_MAX_RATIO = 1032  # what deflate can reach: no file can honestly hold more
 _DAMAGE = (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, zlib.error, fits.VerifyError)
-_NSIDES = [2**k for k in range(14)]
-_PIXEL_COLUMNS = {"PIXEL", "PIX", "HPXINDEX"}
-_FIELD_NAMES = {
-    "I": ("I_STOKES", "TEMPERATURE", "INTENSITY", "I_STOKES_PROC", "SIGNAL", "T"),
-    "Q": ("Q_STOKES", "Q_POLARISATION", "Q_POLARIZATION", "Q-POLARISATION", "Q-POLARIZATION"),
-    "U": ("U_STOKES", "U_POLARISATION", "U_POLARIZATION", "U-POLARISATION", "U-POLARIZATION"),
-}
-_ORDERINGS: dict[str, Ordering] = {"RING": "RING", "NESTED": "NESTED", "NEST": "NESTED"}
-_COORDINATES = {"G": "G", "GALACTIC": "G", "E": "E", "ECLIPTIC": "E", "C": "C", "CELESTIAL": "C", "EQUATORIAL": "C"}
 _STRUCTURE = re.compile(
     r"XTENSION|BITPIX|NAXIS\d*|[PG]COUNT|TFIELDS|T(TYPE|FORM|UNIT|NULL|SCAL|ZERO|DISP|DIM)\d+|(CHECK|DATA)SUM"
     r"|PIXTYPE|ORDERING|COORDSYS|NSIDE|(FIRST|LAST)PIX|INDXSCHM|OBJECT|EXTNAME|COMMENT|HISTORY|"
@@ -129,7 +129,7 @@ def write_map(
     """
     maps = np.asarray(maps)
     nside = int(round((maps.shape[-1] / 12) ** 0.5)) if maps.ndim == 2 else 0
-    if nside not in _NSIDES or maps.shape != (len(names), 12 * nside**2):
+    if nside not in NSIDES or maps.shape != (len(names), 12 * nside**2):
         raise ConfigError(f"{path}: maps of shape {maps.shape} with names {list(names)} are not (map, npix).")
     columns = []
     for name, values in zip(names, maps, strict=True):
@@ -193,26 +193,26 @@ def _read_table(
     nside: int | None,
 ) -> HealpixMap:
     header = table.header
-    resolution = _resolution(header, path, nside)
-    column = _column(table, path, field)
+    found = resolution(header, path, nside)
+    column = column_number(table.columns.names, path, field)
     name = table.columns.names[column]
     text = unit if unit is not None else header.get(f"TUNIT{column + 1}")
     if text is None:
         raise ConfigError(f"{path}: column {name} has no unit (TUNIT{column + 1}): state the unit, such as uK_CMB.")
     text = known_unit(str(text), f"{path}, column {name}")
-    order = _word("ordering", ordering, header.get("ORDERING"), _ORDERINGS, path)
+    order = word("ordering", ordering, header.get("ORDERING"), ORDERINGS, path)
     if order is None:
         raise ConfigError(f"{path}: has no keyword ORDERING: state the ordering, RING or NESTED.")
-    frame = _word("coordinates", coordinates, header.get("COORDSYS"), _COORDINATES, path)
-    values, bad = _pixels(table, column, resolution, path)
-    if is_misordered(values, resolution, order):
+    frame = word("coordinates", coordinates, header.get("COORDSYS"), COORDINATES, path)
+    values, bad = _pixels(table, column, found, path)
+    if is_misordered(values, found, order):
         other = "NESTED" if order == "RING" else "RING"
         warnings.warn(
             f"{path}: column {name} is called {order} but looks like {other}: check it, and state the ordering.",
             stacklevel=3,
         )
     rest = {key: value for key, value in header.items() if not _STRUCTURE.fullmatch(key)}
-    return HealpixMap(values, resolution, order, text, frame, bad, name, str(path), rest)
+    return HealpixMap(values, found, order, text, frame, bad, name, str(path), rest)
 
 
 def _check_content(table: fits.BinTableHDU, path: Path) -> None:
@@ -228,45 +228,6 @@ def _check_content(table: fits.BinTableHDU, path: Path) -> None:
         raise ConfigError(f"{path}: its checksum does not fit its content: it is damaged; fetch or make it again.")
 
 
-def _resolution(header: fits.Header, path: Path, stated: int | None) -> int:
-    found = header.get("NSIDE", stated)
-    if found is None:
-        raise ConfigError(f"{path}: has no keyword NSIDE: state nside.")
-    if found not in _NSIDES:
-        raise ConfigError(f"{path}: nside {found!r} is not a power of two between 1 and {_NSIDES[-1]}.")
-    if stated is not None and stated != found:
-        raise ConfigError(f"{path}: has nside {found} where {stated} is needed: bring the map to nside {stated}.")
-    return int(found)
-
-
-def _column(table: fits.BinTableHDU, path: Path, field: str | int | None) -> int:
-    names = [name.upper() for name in table.columns.names]
-    maps = [k for k, name in enumerate(names) if name not in _PIXEL_COLUMNS]
-    if field is None and maps:
-        return maps[0]
-    if isinstance(field, int) and 0 <= field < len(names):
-        return field
-    if isinstance(field, str):
-        for candidate in (field.upper(), *_FIELD_NAMES.get(field.upper(), ())):
-            if candidate in names:
-                return names.index(candidate)
-    raise ConfigError(f"{path}: has no field {field!r}: choose one of {', '.join(table.columns.names)}.")
-
-
-def _word(key: str, stated: str | None, found: Any, words: Mapping[str, Any], path: Path) -> Any:
-    """A keyword from what the user stated, else from the header; None where neither says."""
-    values = []
-    for text in (stated, found):
-        word = words.get(str(text).strip().upper()) if text is not None else None
-        if text is not None and word is None and (text is stated or stated is None):
-            allowed = ", ".join(dict.fromkeys(words.values()))
-            raise ConfigError(f"{path}: {key} {str(text)!r} is not known: state one of {allowed}.")
-        values.append(word)
-    if None not in values and values[0] != values[1]:
-        warnings.warn(f"{path}: {key} is {values[1]} in the header, taken as {values[0]} as stated.", stacklevel=4)
-    return values[0] if values[0] is not None else values[1]
-
-
 def _pixels(table: fits.BinTableHDU, column: int, nside: int, path: Path) -> tuple[np.ndarray, np.ndarray]:
     """The values of the full sphere in native float32 with NaN where there are none, and a mask of those."""
     npix = 12 * nside**2
@@ -280,7 +241,7 @@ def _pixels(table: fits.BinTableHDU, column: int, nside: int, path: Path) -> tup
         raise ConfigError(f"{path}: holds {count} pixels, nside {nside} has {npix}: it is cut short or misnamed.")
     read = np.asarray(table.data.field(column)).ravel()
     if explicit:
-        numbers = [k for k, name in enumerate(table.columns.names) if name.upper() in _PIXEL_COLUMNS]
+        numbers = [k for k, name in enumerate(table.columns.names) if name.upper() in PIXEL_COLUMNS]
         where = np.asarray(table.data.field(numbers[0])).ravel().astype(np.int64) if numbers else None
         if where is None or where.size != read.size or (read.size and (where.min() < 0 or where.max() >= npix)):
             raise ConfigError(f"{path}: covers a part of the sky, without a column PIXEL of numbers below {npix}.")

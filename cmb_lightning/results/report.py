@@ -1,35 +1,14 @@
 """A comparison as one web page that needs nothing else: no network, no scripts, no other files."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 
-import numpy as np
-
-from cmb_lightning.cleaning.scores import LOWER_IS_BETTER
 from cmb_lightning.data.publish import replace
+from cmb_lightning.results import report_sections as sections
 from cmb_lightning.results.compare import Comparison
-from cmb_lightning.results.comparison_files import comparison_tables, paired_differences, paired_table
-from cmb_lightning.results.evaluation import FULL, MASKED
-from cmb_lightning.results.figures import colour_range
-from cmb_lightning.results.report_figures import (
-    box_figure,
-    calibration_figure,
-    difference_figure,
-    histogram_figure,
-    spectra_of,
-)
-from cmb_lightning.results.report_images import (
-    PATCHES,
-    colour_bar,
-    mollweide_image,
-    patch_image,
-    patch_size,
-    residual_colours,
-    svg_address,
-)
 from cmb_lightning.results.report_style import STYLE
-from cmb_lightning.results.tables import Table, label, region_text, with_spread
+from cmb_lightning.results.tables import label
 
 SECTIONS = {
     "summary": "Summary",
@@ -63,16 +42,16 @@ def write_report(
         The file.
     """
     makers = {
-        "summary": _summary,
-        "maps": _maps,
-        "spectra": _spectra,
-        "errors": _errors,
-        "differences": _differences,
-        "calibration": _calibration,
-        "tables": _tables,
+        "summary": sections.summary,
+        "maps": sections.maps,
+        "spectra": sections.spectra,
+        "errors": sections.errors,
+        "differences": sections.differences,
+        "calibration": sections.calibration,
+        "tables": sections.tables,
     }
     parts = {name: "".join(maker(comparison)) for name, maker in makers.items()}
-    parts["making"] = "".join(_making(comparison, command, configuration or {}))
+    parts["making"] = "".join(sections.making(comparison, command, configuration or {}))
     shown = {name: text for name, text in parts.items() if text}
     links = "".join(f'<a href="#{name}">{SECTIONS[name]}</a>' for name in shown)
     body = "".join(f'<section id="{name}"><h2>{SECTIONS[name]}</h2>{text}</section>' for name, text in shown.items())
@@ -97,201 +76,3 @@ def _subtitle(comparison: Comparison) -> str:
     beams = ", ".join(f"{beam:g}" for beam in comparison.beams)
     methods = ", ".join(map(label, comparison.methods))
     return f"{methods} against the truth of {counts}; common beam {beams} arcmin."
-
-
-def _summary(comparison: Comparison) -> Iterator[str]:
-    yield "<ul>" + "".join(f"<li>{escape(sentence)}</li>" for sentence in _sentences(comparison)) + "</ul>"
-    for field in comparison.fields:
-        yield _overview(comparison, field)
-    yield '<p class="soft">Mean ± standard error over simulations; the best of each column is in colour.</p>'
-
-
-def _sentences(comparison: Comparison) -> Iterator[str]:
-    """What the numbers say, split by split."""
-    differences = paired_differences(comparison)
-    first, region = comparison.methods[0], comparison.domain
-    for split in comparison.splits:
-        means = {m: comparison.main_scores[split, m].of("RMSE", region).mean() for m in comparison.methods}
-        best = min(means, key=means.__getitem__)
-        text = f"{split}: {label(best)} leaves the smallest error, {means[best]:.3g} µK at {region_text(region)}"
-        rivals = [m for m in comparison.methods if m != first]
-        if rivals:
-            rival = min(rivals, key=means.__getitem__)
-            found = differences[split, rival, region]
-            percent = 100 * (means[first] / means[rival] - 1)
-            certainty = "excludes" if found.certain else "includes"
-            text += f"; {label(first)} is {abs(percent):.1f} % {'below' if percent < 0 else 'above'} {label(rival)}"
-            text += f" (the 95 % interval of their difference {certainty} zero)"
-        yield text + "."
-
-
-def _overview(comparison: Comparison, field: str) -> str:
-    regions = list(dict.fromkeys([comparison.domain, comparison.regions[0]]))
-    columns = [(split, region) for region in regions for split in comparison.splits]
-    scores = comparison.main_scores
-    values = {c: {m: scores[c[0], m].of("RMSE", c[1], field) for m in comparison.methods} for c in columns}
-    head = "".join(f'<th colspan="{len(comparison.splits)}">{escape(region_text(region))}</th>' for region in regions)
-    names = "".join(f"<th>{escape(split)}</th>" for split, _ in columns)
-    rows = ""
-    for method in comparison.methods:
-        cells = ""
-        for column in columns:
-            of = {m: v.mean() for m, v in values[column].items()}
-            v = values[column][method]
-            error = v.std(ddof=1) / np.sqrt(len(v)) if len(v) > 1 else np.nan
-            best = ' class="best"' if of[method] == min(of.values()) else ""
-            cells += f"<td{best}>{with_spread(v.mean(), error)}</td>"
-        rows += f"<tr><td>{escape(label(method))}</td>{cells}</tr>"
-    title = f"RMSE [µK]{f', {field}' if len(comparison.fields) > 1 else ''}"
-    return (
-        f'<div class="scroll"><table class="overview"><caption>{title}</caption>'
-        f"<thead><tr><th></th>{head}</tr><tr><th></th>{names}</tr></thead><tbody>{rows}</tbody></table></div>"
-    )
-
-
-def _maps(comparison: Comparison) -> Iterator[str]:
-    for split in comparison.splits:
-        example = comparison.examples[split]
-        sim = int(comparison.main_scores[split, comparison.methods[0]].sims[0])
-        for f, field in enumerate(comparison.fields):
-            truth = example[""][f]
-            residuals = {name: example[name][f] - truth for name in comparison.methods}
-            limit = colour_range(truth)
-            away = np.sort([np.nanpercentile(np.abs(values), 98) for values in residuals.values()])
-            residual_limit = colour_range(np.array([away[len(away) // 2]]), 100)
-            name = f"{split}, simulation {sim}" + (f", {field}" if len(comparison.fields) > 1 else "")
-            yield f"<h3>{escape(name)}</h3><div class='grid maps'>"
-            for method, maps in {"": truth, **{m: example[m][f] for m in comparison.methods}}.items():
-                caption = label(method) if method else "truth"
-                yield _figure(mollweide_image(maps, limit), caption, f"Map of {caption}, {name}")
-            yield f"</div>{colour_bar(limit)}<h3>Residuals: prediction less truth</h3><div class='grid maps'>"
-            for method, residual in residuals.items():
-                rms = np.sqrt(np.nanmean(residual.astype(np.float64) ** 2))
-                caption = f"{label(method)}, rms {rms:.3g} µK"
-                image = mollweide_image(residual, residual_limit, residual_colours())
-                yield _figure(image, caption, f"Residual of {label(method)}, {name}")
-            yield f"</div>{colour_bar(residual_limit, residual_colours())}"
-            yield from _patches(example, f, residuals, (limit, residual_limit), name)
-
-
-def _patches(
-    example: Mapping[str, np.ndarray],
-    field: int,
-    residuals: Mapping[str, np.ndarray],
-    limits: tuple[float, float],
-    name: str,
-) -> Iterator[str]:
-    size = patch_size(int(round((example[""].shape[-1] / 12) ** 0.5)))
-    for lon, lat in PATCHES:
-        where = f"{size:.0f}° around l = {lon:g}°, b = {lat:g}°"
-        yield f"<h3>Zoom: {where}</h3><div class='grid patches'>"
-        for method, maps in example.items():
-            caption = label(method) if method else "truth"
-            image = patch_image(maps[field], limits[0], (lon, lat))
-            yield _figure(image, caption, f"Patch of {caption}, {where}, {name}")
-        yield "</div><div class='grid patches'>"
-        for method, residual in residuals.items():
-            image = patch_image(residual, limits[1], (lon, lat), residual_colours())
-            yield _figure(image, f"{label(method)} less truth", f"Residual patch of {label(method)}, {where}, {name}")
-        yield "</div>"
-
-
-def _spectra(comparison: Comparison) -> Iterator[str]:
-    yield (
-        "<p>Top: spectra of the truth, of the predictions and of what is left of the truth in them. Middle: power of "
-        "prediction over truth, and the transfer function. Bottom: correlation with the truth. Bands: the middle 68 % "
-        "of the simulations; grey: cosmic variance of one sky.</p>"
-    )
-    titles = {
-        FULL: "full sky",
-        MASKED: "masked sky, decoupled from the mask",
-    }
-    for split in comparison.splits:
-        yield f"<h3>{escape(split)}</h3><div class='grid plots'>"
-        for where in comparison.f_sky:
-            found = comparison.spectra.get((where, split, comparison.methods[0]), {})
-            for kind in found:
-                share = f" ({100 * comparison.f_sky[where]:.0f} % of the sky)" if where == MASKED else ""
-                caption = f"{kind}, {titles[where]}{share}"
-                image = svg_address(spectra_of(comparison, where, split, kind))
-                yield _figure(image, caption, f"Spectra {kind} of {split}, {titles[where]}")
-        yield "</div>"
-
-
-def _errors(comparison: Comparison) -> Iterator[str]:
-    metrics = next(iter(comparison.main_scores.values())).metrics
-    where = region_text(comparison.domain)
-    for field in comparison.fields:
-        suffix = f", {field}" if len(comparison.fields) > 1 else ""
-        yield f"<h3>Every simulation, {escape(where)}{suffix}</h3><div class='grid plots'>"
-        for metric in metrics:
-            better = "lower" if metric in LOWER_IS_BETTER else "higher"
-            image = svg_address(box_figure(comparison, metric, comparison.domain, field))
-            yield _figure(image, f"{metric}: {better} is better", f"Box plot of {metric}{suffix}")
-        yield f"</div><h3>Residual pixels, {escape(where)}{suffix}</h3><div class='grid plots'>"
-        for split in comparison.splits:
-            image = svg_address(histogram_figure(comparison, split, comparison.fields.index(field)))
-            yield _figure(image, f"{split}; dotted: Gaussians of the same width", f"Histogram of {split}{suffix}")
-        yield "</div>"
-
-
-def _differences(comparison: Comparison) -> Iterator[str]:
-    for field in comparison.fields:
-        table = paired_table(comparison, "RMSE", field)
-        if table is None:
-            return
-        suffix = f", {field}" if len(comparison.fields) > 1 else ""
-        image = svg_address(difference_figure(comparison, comparison.domain, field))
-        yield "<p>Differences on the same skies, with 95 % bootstrap intervals of their mean over the skies. An "
-        yield "asterisk marks intervals that exclude zero.</p><div class='grid plots'>"
-        yield _figure(image, "Error bars: 95 % interval", f"Paired differences of RMSE{suffix}")
-        yield "</div>" + _table(table)
-
-
-def _calibration(comparison: Comparison) -> Iterator[str]:
-    for split in comparison.splits:
-        methods = [m for m in comparison.methods if (split, m) in comparison.calibration]
-        if methods:
-            image = svg_address(calibration_figure(comparison, split, methods))
-            caption = f"{split}, {region_text(comparison.domain)}: coverage, and errors made against errors stated"
-            yield _figure(image, caption, f"Calibration of error bars, {split}")
-
-
-def _tables(comparison: Comparison) -> Iterator[str]:
-    yield "<p class='soft'>Mean ± standard error over simulations.</p>"
-    for table in comparison_tables(comparison):
-        yield _table(table)
-
-
-def _making(comparison: Comparison, command: str, configuration: Mapping[str, str]) -> Iterator[str]:
-    if command:
-        yield f"<p>This page is made by</p><pre>{escape(command)}</pre>"
-    keys = list(dict.fromkeys(key for about in comparison.about.values() for key in about))
-    rows = tuple(
-        (split, label(method), *(str(about.get(key, "")) for key in keys))
-        for (split, method), about in comparison.about.items()
-    )
-    yield _table(Table("Where the maps come from", ("split", "method", *keys), rows))
-    for heading, text in configuration.items():
-        yield f"<h3>{escape(heading)}</h3><pre>{escape(text)}</pre>"
-
-
-def _table(table: Table) -> str:
-    head = "".join(f"<th>{escape(column)}</th>" for column in table.columns)
-    rows, before = "", None
-    for row in table.rows:
-        rule = ' class="rule"' if before not in (None, row[0]) else ""
-        cells = "".join(f"<td>{escape(cell)}</td>" for cell in ("" if row[0] == before else row[0], *row[1:]))
-        rows += f"<tr{rule}>{cells}</tr>"
-        before = row[0]
-    return (
-        f'<div class="scroll"><table><caption>{escape(table.title)}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
-    )
-
-
-def _figure(address: str, caption: str, description: str) -> str:
-    return (
-        f'<figure><img src="{address}" alt="{escape(description, quote=True)}">'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
-    )

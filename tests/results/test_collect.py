@@ -7,7 +7,7 @@ from cmb_lightning.cleaning.linear import LinearEstimate, pixel_ilc
 from cmb_lightning.cleaning.preparation import harmonics, to_maps
 from cmb_lightning.data.cache import SplitCache
 from cmb_lightning.errors import ConfigError
-from cmb_lightning.results import report
+from cmb_lightning.results import report, report_sections
 from cmb_lightning.results.collect import FixedLinear, PixelILC, collect
 from cmb_lightning.results.compare import compare
 from cmb_lightning.results.sources import CachedTruth, Identity
@@ -85,7 +85,7 @@ class InMemory:
 
 
 def test_polarisation(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "svg_address", lambda figure: "data:image/svg+xml,")  # drawn, but not saved
+    monkeypatch.setattr(report_sections, "svg_address", lambda figure: "data:image/svg+xml,")  # drawn, but not saved
     rng = np.random.default_rng(0)
     true = np.stack([smooth(rng, 10, 3) for _ in range(3)])
     found = compare(

@@ -5,9 +5,11 @@ import pytest
 from cmb_lightning.cleaning.regions import galactic_mask
 from cmb_lightning.cleaning.scores import METRICS
 from cmb_lightning.errors import ConfigError
-from cmb_lightning.results.compare import Settings, compare
+from cmb_lightning.results.comparable import Settings
+from cmb_lightning.results.compare import compare
+from cmb_lightning.results.find import find_predictions
 from cmb_lightning.results.fits import read_map, write_map
-from cmb_lightning.results.sources import CachedMethod, FitsMaps, Halves, Statements, find_predictions
+from cmb_lightning.results.sources import CachedMethod, FitsMaps, Halves, Statements
 from tests.results.comparing import FWHM, LAYOUT, NPIX, NSIDE, SIMS, first_half, predictions, smooth, truth
 
 

@@ -8,11 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cmb_lightning.results import report
+from cmb_lightning.results import report_sections
 from cmb_lightning.results.compare import compare
 from cmb_lightning.results.comparison_files import comparison_tables, paired_table, write_comparison
+from cmb_lightning.results.find import find_predictions
 from cmb_lightning.results.report import write_report
-from cmb_lightning.results.sources import CachedMethod, find_predictions
+from cmb_lightning.results.sources import CachedMethod
 from tests.results.comparing import SIMS, first_half, predictions, truth
 
 CHROMIUM = next(
@@ -114,7 +115,7 @@ def test_same_result_same_page(comparison, page, tmp_path):
 
 
 def test_one_method_needs_no_differences(comparison, tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "svg_address", lambda figure: "data:image/svg+xml,")  # drawn, but not saved
+    monkeypatch.setattr(report_sections, "svg_address", lambda figure: "data:image/svg+xml,")  # drawn, but not saved
     path = write_report(replace(comparison, methods=comparison.methods[1:2]), tmp_path / "one.html")
     assert 'id="differences"' not in path.read_text() and 'id="calibration"' not in path.read_text()
 
