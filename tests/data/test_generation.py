@@ -128,6 +128,31 @@ def test_two_processes_fill_one_split(tmp_path, golden, program):
     assert names(cache) == []
 
 
+def test_of_four_processes_two_killed_the_others_finish(tmp_path, golden, program):
+    cache = toy_cache(tmp_path / "cache", Toy())
+    all_four = [program(0.05, 1) for _ in range(4)]
+    wait_until(lambda: list(cache.folder.glob("sim*")))
+    for process in all_four[:2]:
+        process.kill()
+    assert [process.wait(60) for process in all_four[2:]] == [0, 0]
+    assert contents(cache, N) == golden
+
+
+@pytest.mark.parametrize("signal_sent", [signal.SIGTERM, signal.SIGINT])
+def test_told_to_stop_it_leaves_whole_simulations_and_no_process(tmp_path, golden, program, signal_sent):
+    cache = toy_cache(tmp_path / "cache", Toy())
+    process = program(0.2, 2, stderr=subprocess.DEVNULL)
+    wait_until(lambda: len(list(cache.folder.glob("sim*"))) > 1)
+    workers = children(process.pid)
+    os.killpg(process.pid, signal_sent)  # as a terminal or a batch system does
+    assert process.wait(60) != 0
+    wait_until(lambda: not any(os.path.exists(f"/proc/{pid}/exe") for pid in workers))
+    there = N - len(cache.missing(N))
+    assert there == len(list(cache.folder.glob("sim*"))) < N
+    make_split(cache, Toy(), N)
+    assert contents(cache, N) == golden
+
+
 def test_a_full_disk_is_an_error_and_leaves_nothing_broken(tmp_path, golden, program):
     cache = toy_cache(tmp_path / "cache", Toy())
     make_split(cache, Toy(), 2)
