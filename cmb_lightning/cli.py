@@ -161,7 +161,8 @@ class CleaningCLI(LightningCLI):
         for (split, method), scores in self.model.scores.items():
             if method == "network" and (floor := self.model.noise_floor(split)) is not None:
                 ratios = (
-                    f"{scores.of('RMSE', region).mean() / floor:.3f} ({region_text(region)})" for region in scores.regions
+                    f"{scores.of('RMSE', region).mean() / floor:.3f} ({region_text(region)})"
+                    for region in scores.regions
                 )
                 tell(f"{split}: noise alone, best combined, leaves {floor:.3f} µK; network / floor {', '.join(ratios)}")
 
@@ -218,7 +219,12 @@ def main(arguments: list[str] | None = None) -> None:
     quiet()
     set_parsing_settings(import_path_denylist=[])  # no class path may name what is denied by default, such as os.system
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    words = sys.argv[1:] if arguments is None else arguments
     try:
+        if words[:1] == ["compare"]:  # it takes runs, not a trainer and a model
+            from cmb_lightning.compare_command import main as compare
+
+            return compare(words[1:])
         CleaningCLI(
             CleaningTask,
             L.LightningDataModule,
@@ -231,7 +237,11 @@ def main(arguments: list[str] | None = None) -> None:
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
             args=arguments,
-            parser_kwargs={"prog": "cmb-lightning", "description": "Learn to take the CMB out of the microwave sky."},
+            parser_kwargs={
+                "prog": "cmb-lightning",
+                "description": "Learn to take the CMB out of the microwave sky. "
+                "A further command, compare, sets runs and other maps side by side: cmb-lightning compare --help.",
+            },
         )
     except (ConfigError, BadFile, SimulationError, MisconfigurationException, OSError, FloatingPointError) as error:
         log.error("%s", error, exc_info=error.__cause__)

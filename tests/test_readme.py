@@ -12,7 +12,10 @@ from cmb_lightning.cli import main
 ROOT = Path(__file__).parents[1]
 BLOCKS = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
 COMMANDS = [
-    shlex.split(line, comments=True) for block in BLOCKS for line in block.splitlines() if shlex.split(line, comments=True)
+    shlex.split(line, comments=True)
+    for block in BLOCKS
+    for line in block.splitlines()
+    if shlex.split(line, comments=True)
 ]
 SMALL = {
     "quickstart": [
@@ -34,7 +37,11 @@ def smaller(command: list[str]) -> list[str]:
     name = next(name for name in SMALL if any(f"{name}.yaml" in word for word in command))
     extra = [f"--data.init_args.{option}" for option in SMALL[name]]
     if command[1] != "simulate":
-        extra += ["--trainer.max_epochs=1", "--trainer.check_val_every_n_epoch=1", "--trainer.enable_progress_bar=false"]
+        extra += [
+            "--trainer.max_epochs=1",
+            "--trainer.check_val_every_n_epoch=1",
+            "--trainer.enable_progress_bar=false",
+        ]
     if not any("networks/" in word for word in command):
         extra += ["--model.network.width=4", "--model.network.depth=2"]
     return [*command[1:], *extra]

@@ -128,8 +128,9 @@ class LinearEstimate:
         beams = np.stack([gaussian_beam(fwhm, layout.lmax) for fwhm in layout.fwhm])
         # A difference is taken at the coarser of the two beams, to which either side is smoothed.
         common = np.stack([gaussian_beam(max(f, layout.target_fwhm), layout.lmax) for f in layout.fwhm])
-        self.band_transfer, self.estimate_transfer = common / beams, common / gaussian_beam(
-            layout.target_fwhm, layout.lmax
+        self.band_transfer, self.estimate_transfer = (
+            common / beams,
+            common / gaussian_beam(layout.target_fwhm, layout.lmax),
         )
         self.template_transfer = np.where(self.ratio > 0, 1 / self.estimate_transfer.clip(1 / MAX_DEBEAMING), 0.0)
         self._brightness_transfer = (
