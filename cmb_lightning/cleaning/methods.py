@@ -1,5 +1,6 @@
 """The ways of using a network: correct a linear estimate, or map bands to the CMB."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 import numpy as np
@@ -72,7 +73,7 @@ class TrainedLinear(nn.Module):
         return LinearEstimate(self.untrained.layout, weights, self.untrained.peaks, self.untrained.regions)
 
 
-class Method(nn.Module):
+class Method(nn.Module, ABC):
     """How a network is used.
 
     Args:
@@ -84,35 +85,36 @@ class Method(nn.Module):
         self.layout = layout
 
     @property
+    @abstractmethod
     def network_channels(self) -> tuple[int, int]:
         """Channels into and out of the network."""
-        raise NotImplementedError
 
+    @abstractmethod
     def preparation(self, linear: TrainedLinear) -> Preparation:
         """What a data set does with the maps before the method sees them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def learn_scales(self, extremes: Mapping[str, tuple[np.ndarray, np.ndarray]], linear: TrainedLinear) -> None:
         """Take what scales inputs and outputs from the training data, once, before training."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def unit(self) -> Tensor:
         """The size of the errors that training works on [uK_CMB]: the loss is taken in this unit."""
-        raise NotImplementedError
 
+    @abstractmethod
     def forward(self, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         """Cleaned maps [uK_CMB], shape (batch, field, npix), NESTED."""
-        raise NotImplementedError
 
 
 class Residual(Method):
     """The network corrects the trained linear estimate from what holds no CMB.
 
     It sees each band less the estimate, at the coarser of the two beams and compressed with asinh over its median
-    absolute value; each band's template, what the band puts into the estimate besides the CMB; and the sky's colours, how
-    bright the bands are beside each other compared with training. It says which fraction of each template to subtract from the estimate, pixel by pixel, and what more. None of this holds any CMB: whatever
-    the network has learned, the CMB passes untouched.
+    absolute value; each band's template, what the band puts into the estimate besides the CMB; and the sky's colours,
+    how bright the bands are beside each other compared with training. It says, pixel by pixel, which fraction of each
+    template to subtract from the estimate, and what more. None of this holds any CMB: whatever the network has learned,
+    the CMB passes untouched.
     """
 
     scale: Tensor

@@ -41,8 +41,8 @@ class CleaningTask(L.LightningModule):
         scheduler: Class of the learning-rate schedule, stepped every batch; it is given the optimizer and the number
             of steps.
         regions: Regions of foreground brightness for the trained linear estimate.
-        hedge: Fraction of the training's calibration errors that the linear weights are fitted with. None at all lets them
-            collapse under the smallest error; all of them costs accuracy where there are none.
+        hedge: Fraction of the training's calibration errors that the linear weights are fitted with. None at all lets
+            them collapse under the smallest error; all of them costs accuracy where there are none.
         latitude_cut: Scores are also given above this Galactic latitude.
 
     Raises:
@@ -193,7 +193,7 @@ class CleaningTask(L.LightningModule):
         return {"prediction": self(batch).float(), "index": batch["index"], "split": split}
 
     def noise_floor(self, split: str, n_sims: int = 8) -> float | None:
-        """RMSE [uK_CMB] that noise alone leaves at best, from a split's first simulations; None without several bands."""
+        """RMSE [uK_CMB] that noise alone leaves at best, from a split's first simulations; None for a single band."""
         if self.linear is None:
             return None
         parts = islice(self.trainer.datamodule.splits[split], n_sims)
