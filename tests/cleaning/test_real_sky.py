@@ -1,0 +1,67 @@
+"""What the residual method promises, with the real Galaxy and an instrument's noise in the sky."""
+
+import numpy as np
+import pytest
+import torch
+
+from cmb_lightning.cleaning.linear import LinearEstimate
+from cmb_lightning.cleaning.methods import Residual, TrainedLinear
+from cmb_lightning.cleaning.preparation import harmonics
+from cmb_lightning.data.layout import Layout
+from cmb_lightning.data.mixing import observe
+from cmb_lightning.networks import HealpixUNet
+from cmb_lightning.sky import Instrument, ModifiedBlackbody, PolynomialSpectrum, PowerLaw, Simulator, Sky
+from cmb_lightning.sky import TemplateComponent as Component
+from cmb_lightning.sky import Templates
+
+NSIDE = 32
+
+
+@pytest.fixture(scope="module")
+def simulator(real_sky):
+    components = [
+        Component("dust", "dust_353ghz.fits", ModifiedBlackbody("BETA", "TEMP"), "353 GHz", amplitude_scatter=0.15),
+        Component("synchrotron", "synchrotron_30ghz.fits", PowerLaw("BETA"), "30 GHz", amplitude_scatter=0.15),
+        Component("freefree", "freefree_30ghz.fits", PowerLaw(-2.14), "30 GHz", amplitude_scatter=0.15),
+    ]
+    sky = Sky(cmb=PolynomialSpectrum([1.0]), foregrounds=[Templates(components)])
+    instrument = Instrument.load("real_sky_64", 64).scaled(NSIDE)
+    return Simulator(instrument, NSIDE, None, None, sky, seed=3, templates=real_sky)
+
+
+def test_any_network_passes_the_cmb_through_the_real_sky(simulator):
+    channels = simulator.channels
+    layout = Layout(
+        NSIDE,
+        simulator.lmax,
+        tuple(c.name for c in channels),
+        tuple(c.fwhm for c in channels),
+        target_fwhm=simulator.target_fwhm,
+    )
+    pairs = []
+    for index in range(4):
+        parts = simulator.simulate("train", index)
+        observed = harmonics(observe(parts), layout)
+        pairs.append((observed, observed - harmonics(parts["cmb"], layout)))
+    linear = TrainedLinear(layout)
+    linear.store(LinearEstimate(layout).fit(pairs).weights)
+    np.testing.assert_allclose(linear.weights.sum(-1), 1, atol=1e-6)
+
+    torch.manual_seed(0)
+    method = Residual(layout)
+    method.learn_scales({}, linear)
+    network = HealpixUNet(*method.network_channels, NSIDE, width=8, depth=2, zero_init=False).eval()
+    preparation = method.preparation(linear)
+
+    def clean(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The cleaned map and the linear estimate in it."""
+        sample = preparation.finish(preparation.prepare(maps))
+        with torch.no_grad():
+            cleaned = method(network, {k: torch.from_numpy(v)[None] for k, v in sample.items()})
+        return cleaned[0, 0].numpy(), sample["linear"][0]
+
+    sky, other = simulator.simulate("test", 0), simulator.simulate("test", 1)
+    (before, estimate), (after, _) = clean(observe(sky)), clean(observe(sky) + other["cmb"])
+    truth = other["target"][0]
+    assert (before - estimate).std() > 1  # the network does change the estimate
+    assert (after - before - truth).std() < 1e-3 * truth.std()
