@@ -10,9 +10,8 @@ from cmb_lightning.cleaning.preparation import harmonics
 from cmb_lightning.data.layout import Layout
 from cmb_lightning.data.mixing import observe
 from cmb_lightning.networks import HealpixUNet
-from cmb_lightning.sky import Instrument, ModifiedBlackbody, PolynomialSpectrum, PowerLaw, Simulator, Sky
+from cmb_lightning.sky import Instrument, ModifiedBlackbody, PolynomialSpectrum, PowerLaw, Simulator, Sky, Templates
 from cmb_lightning.sky import TemplateComponent as Component
-from cmb_lightning.sky import Templates
 
 NSIDE = 32
 
