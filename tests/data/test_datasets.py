@@ -67,9 +67,8 @@ def test_preparing_before_or_after_mixing_is_the_same(data):
     assert PreparedParts.size(data, 5, Doubled()) == 3 * 5 * 2 * 384 * 8
 
 
-@pytest.mark.parametrize("prepared", [False, True])
-@pytest.mark.parametrize("n_workers", [1, 2])
-def test_loader_workers_give_the_same_samples(data, prepared, n_workers):
+@pytest.mark.parametrize(("n_workers", "prepared"), [(1, False), (2, True)])
+def test_loader_workers_give_the_same_samples(data, n_workers, prepared):
     dataset = mixed(data, Doubled(), prepared)
 
     def batches(workers):

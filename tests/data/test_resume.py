@@ -43,7 +43,7 @@ MOMENTS = {
 
 @pytest.mark.parametrize(
     ("moment", "num_workers"),
-    [*((moment, 0) for moment in MOMENTS), ("in the middle of an epoch", 1), ("after its validation", 1)],
+    [*((moment, 0) for moment in MOMENTS), ("in the middle of an epoch", 1)],
 )
 def test_an_interrupted_training_sees_the_rest(root, tmp_path, whole, moment, num_workers):
     step, when = MOMENTS[moment]
