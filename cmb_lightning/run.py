@@ -1,5 +1,6 @@
 """The folder of a run: what every command leaves beside its output, and whether a command fits what is there."""
 
+import importlib
 import importlib.metadata
 import json
 import logging
@@ -106,7 +107,7 @@ class RunFolder:
         differ = [
             f"{key}: {there.get(key)!r} there, {here.get(key)!r} here"
             for key in sorted(there.keys() | here.keys())
-            if there.get(key) != here.get(key)
+            if _value(key, there.get(key)) != _value(key, here.get(key))
             and key.startswith(keys)
             and not any(key == free or key.startswith(free + ".") for free in FREE)
         ]
@@ -135,6 +136,18 @@ def hold_log() -> None:
     logger.addHandler(logging.handlers.MemoryHandler(1000, flushLevel=logging.CRITICAL + 1))
     logger.setLevel(logging.INFO)
     logger.propagate = False
+
+
+def _value(key: str, value: Any) -> Any:
+    """A configuration value as it is compared: a class may be importable by several paths."""
+    if not key.endswith("class_path") or not isinstance(value, str):
+        return value
+    module, _, name = value.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError):
+        return value
+    return f"{found.__module__}.{found.__qualname__}"
 
 
 def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
