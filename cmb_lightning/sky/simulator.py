@@ -19,6 +19,7 @@ from .instrument import Instrument
 from .model import ERRORS, Sky
 from .noise import Noise
 from .rng import Draws
+from .shared import Shared
 from .transforms import almxfl, check_lmax, check_nside, euler_rotation, random_rotation, ring_to_nest, rotate_alm
 
 GENERATOR_VERSION = 1
@@ -26,7 +27,7 @@ GENERATOR_VERSION = 1
 
 
 class Simulator:
-    """Makes simulations of one instrument and sky; small when pickled, as every process makes its own fixed maps.
+    """Makes simulations of one instrument and sky; small when pickled, as processes share what is fixed.
 
     The observation of a channel is (1 + gain) (cmb + foregrounds) + noise.
     """
@@ -76,11 +77,7 @@ class Simulator:
         self._beams = self._windows(self.channels)
         self._theory: np.ndarray | None = None
         self._noise = Noise(self.channels, nside)
-        self._fixed: np.ndarray | None = None
-
-    def __getstate__(self) -> dict:
-        """Leave the maps behind; the theory spectrum, slow to make and small, comes along."""
-        return self.__dict__ | {"_fixed": None}
+        self._fixed: Shared | None = None
 
     @property
     def theory(self) -> np.ndarray:
@@ -112,12 +109,12 @@ class Simulator:
         if self._varies:
             channels = systematics.as_built(channels, self.sky.beam_errors, self.sky.bandpass_errors, draws)
             beams = self._windows(channels)
-        cmb = self._cmb(theory, beams, draws)
+        cmb, target = self._cmb(theory, beams, draws)
         made = {
-            "cmb": cmb[: len(channels)],
+            "cmb": cmb,
             "foregrounds": self._foregrounds(channels, beams[: len(channels)], draws),
-            "noise": self._noise.draw(draws) if self.sky.noise else np.zeros_like(cmb[: len(channels)]),
-            "target": cmb[len(channels) :],
+            "noise": self._noise.draw(draws) if self.sky.noise else np.zeros_like(cmb),
+            "target": target,
             "gain": systematics.gains(channels, self.sky.gain_errors, draws),
         }
         if self.sky.halves:
@@ -158,21 +155,31 @@ class Simulator:
         """Whether beams or bandpasses differ between simulations."""
         return bool(self.sky.beam_errors or self.sky.bandpass_errors)
 
-    def _cmb(self, theory: np.ndarray, beams: np.ndarray, draws: Draws) -> np.ndarray:
-        """Draw the CMB as the channels see it and, below, at the target's beam, from the same coefficients."""
-        every = (*self.channels, *self.targets)
+    def _cmb(self, theory: np.ndarray, beams: np.ndarray, draws: Draws) -> tuple[np.ndarray, np.ndarray]:
+        """Draw the CMB as the channels see it and at the target's beam, from the same coefficients."""
+        every, count = (*self.channels, *self.targets), len(self.channels)
+        seen = [(channel.field, beam.tobytes()) for channel, beam in zip(every, beams, strict=True)]
+        targets = [seen.index(one) for one in seen[count:]]  # a channel's own row, where that has the target's beam
+        if max(targets) < count:
+            every, beams = every[:count], beams[:count]
         teb = draw_teb(theory, draws, polarised=any(channel.spin for channel in every))
         alm = np.stack([teb["IQU".index(channel.field)] for channel in every]).astype(np.complex64)
-        return self._maps(every, almxfl(alm, beams))
+        maps = self._maps(every, almxfl(alm, beams))
+        return maps[:count], maps[targets]
 
     def _foregrounds(self, channels: Sequence[Channel], beams: np.ndarray, draws: Draws) -> np.ndarray:
         """Return the foregrounds, (channel, npix) NESTED; the sum of the fixed ones is made once in a process."""
         stays = not self._varies and self.sky.orientation != "random"
         varied = [foreground for foreground in self.foregrounds if not (stays and foreground.fixed)]
-        if self._fixed is None:
-            fixed = [foreground for foreground in self.foregrounds if foreground not in varied]
-            self._fixed = self._sum(fixed, channels, beams, draws)
-        return self._fixed + self._sum(varied, channels, beams, draws) if varied else self._fixed.copy()
+        fixed = [foreground for foreground in self.foregrounds if foreground not in varied]
+        if fixed and self._fixed is None:
+            self._fixed = Shared(self._sum(fixed, channels, beams, draws))
+        if not varied:
+            return self._fixed.array.copy() if fixed else self._sum([], channels, beams, draws)
+        maps = self._sum(varied, channels, beams, draws)
+        if fixed:
+            maps += self._fixed.array
+        return maps
 
     def _sum(
         self, foregrounds: Sequence[Foreground], channels: Sequence[Channel], beams: np.ndarray, draws: Draws

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,8 @@ from .channel import Channel
 from .foregrounds import Foreground, analyse
 from .laws import Law
 from .rng import Draws
-from .transforms import analysis, analysis_qu, synthesis, synthesis_qu
+from .shared import Shared
+from .transforms import analysis, analysis_qu, n_alm, synthesis, synthesis_qu
 
 
 @dataclass
@@ -84,11 +86,9 @@ class Templates(Foreground):
         self.name = name
         self._factors: dict[str, float] = {}  # uK_RJ per unit of each component
         self._digests: dict[str, str] = {}
-        self._kept: tuple[tuple, list, list] | None = None
-
-    def __getstate__(self) -> dict:
-        """Leave the coefficients behind: every process makes its own."""
-        return self.__dict__ | {"_kept": None}
+        self._key: tuple | None = None  # of what is kept
+        self._alms: Shared | None = None  # (component, channel, nalm)
+        self._shares: list[list[np.ndarray]] = []
 
     @property
     def fixed(self) -> bool:
@@ -100,7 +100,7 @@ class Templates(Foreground):
         if self.folder is not None or folder is None:
             return self
         other = copy(self)
-        other.folder, other._factors, other._digests, other._kept = str(folder), {}, {}, None
+        other.folder, other._factors, other._digests, other._alms = str(folder), {}, {}, None
         return other
 
     def check(self, channels: Sequence[Channel], nside: int) -> None:
@@ -112,19 +112,21 @@ class Templates(Foreground):
     def alm(self, channels: Sequence[Channel], nside: int, lmax: int, draws: Draws) -> np.ndarray:
         """See `Foreground.alm`."""
         key = (tuple(channels), nside, lmax)
-        if self._kept is None or self._kept[0] != key:
-            emissions = [self._emission(component, channels, nside) for component in self.components]
-            alms = [analyse(channels, maps, lmax).astype(np.complex64) for maps, _ in emissions]
-            self._kept = key, alms, [shares for _, shares in emissions]
-        _, alms, shares = self._kept
-        each = zip(self.components, shares, strict=True)
-        factors = [self._variation(component, share, channels, draws) for component, share in each]
-        terms = [np.float32(factor)[:, None] * alm for factor, alm in zip(factors, alms, strict=True)]
-        return sum(terms[1:], start=terms[0])
+        if self._alms is None or self._key != key:
+            kept = [self._coefficients(component, channels, nside, lmax) for component in self.components]
+            self._key, self._alms = key, Shared(np.stack([alm for alm, _ in kept]))
+            self._shares = [shares for _, shares in kept]
+        total = None
+        for component, shares, alm in zip(self.components, self._shares, self._alms.array, strict=True):
+            term = np.float32(self._variation(component, shares, channels, draws))[:, None] * alm
+            total = term if total is None else np.add(total, term, out=total)
+        return total
 
     def emission(self, component: TemplateComponent, channels: Sequence[Channel], nside: int) -> np.ndarray:
         """Return one component's maps without variation, (channel, npix), RING, unsmoothed, uK_CMB."""
-        return self._emission(component, channels, nside)[0]
+        maps = self._read(component, nside, any(channel.spin for channel in channels))
+        bands = [self._emission(component, maps, [channels[row] for row in rows])[0] for rows in _bands(channels)]
+        return np.concatenate(bands)
 
     def recipe(self) -> dict:
         """See `Foreground.recipe`."""
@@ -146,21 +148,34 @@ class Templates(Foreground):
             ],
         }
 
-    def _emission(
-        self, component: TemplateComponent, channels: Sequence[Channel], nside: int
+    def _coefficients(
+        self, component: TemplateComponent, channels: Sequence[Channel], nside: int, lmax: int
     ) -> tuple[np.ndarray, list[np.ndarray]]:
-        """Return what `emission` does, and each channel's shares of intensity from the frequencies of its bandpass."""
+        """Return the coefficients of `emission`, (channel, nalm), and each channel's shares; band by band, for memory.
+
+        Shares are those of intensity from the frequencies of the channel's bandpass.
+        """
         maps = self._read(component, nside, any(channel.spin for channel in channels))
-        signal, shares, of = np.zeros((len(channels), 12 * nside**2)), [], None
-        for row, channel in zip(signal, channels, strict=True):
-            if of != (channel.frequencies, channel.weights):  # the fields of a band follow one another
-                of = channel.frequencies, channel.weights
-                samples = zip(channel.frequencies, channel.weights, strict=True)
-                terms = [weight * component.law.ratio(nu, component.frequency, maps) for nu, weight in samples]
-                share = np.array([np.mean(maps["I"] * term) for term in terms])
+        alm, shares = np.empty((len(channels), n_alm(lmax)), dtype=np.complex64), []
+        for rows in _bands(channels):
+            band = [channels[row] for row in rows]
+            signal, share = self._emission(component, maps, band)
+            alm[rows] = analyse(band, signal, lmax)
+            shares += [share] * len(band)
+        return alm, shares
+
+    @staticmethod
+    def _emission(
+        component: TemplateComponent, maps: dict[str, np.ndarray], band: Sequence[Channel]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the maps of the channels of one band, (channel, npix), and the shares."""
+        samples = zip(band[0].frequencies, band[0].weights, strict=True)
+        terms = [weight * component.law.ratio(nu, component.frequency, maps) for nu, weight in samples]
+        share = np.array([np.mean(maps["I"] * term) for term in terms])
+        signal = np.zeros((len(band), maps["I"].size))
+        for row, channel in zip(signal, band, strict=True):
             row += maps.get(channel.field, 0.0) * sum(terms)
-            shares.append(share / share.sum())
-        return signal, shares
+        return signal, share / share.sum()
 
     def _path(self, component: TemplateComponent) -> Path:
         path = Path(component.file)
@@ -239,6 +254,12 @@ class Templates(Foreground):
                 return None
             raise
         return q, read_map(path, "U", unit=component.unit, ordering=component.ordering)
+
+
+def _bands(channels: Sequence[Channel]) -> Iterator[list[int]]:
+    """Give the rows of each band; the fields of one follow one another."""
+    for _, rows in groupby(range(len(channels)), key=lambda row: (channels[row].frequencies, channels[row].weights)):
+        yield list(rows)
 
 
 def _to_uK_RJ(component: TemplateComponent, unit: str, key: str) -> float:

@@ -67,12 +67,12 @@ def nside_of(maps: np.ndarray) -> int:
 
 def ring_to_nest(maps: np.ndarray) -> np.ndarray:
     """Reorder (..., npix) from RING to NESTED."""
-    return maps[..., _nest_to_ring_index(nside_of(maps))]
+    return np.take(maps, _nest_to_ring_index(nside_of(maps)), axis=-1)  # unlike [...] with rows that are contiguous
 
 
 def nest_to_ring(maps: np.ndarray) -> np.ndarray:
     """Reorder (..., npix) from NESTED to RING."""
-    return maps[..., _ring_to_nest_index(nside_of(maps))]
+    return np.take(maps, _ring_to_nest_index(nside_of(maps)), axis=-1)
 
 
 def _real(dtype: np.dtype) -> type:
