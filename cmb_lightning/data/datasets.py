@@ -9,6 +9,7 @@ from torch.utils.data import Dataset
 
 from cmb_lightning.data.mixing import Mix, draw_mix, observe
 from cmb_lightning.data.splits import SplitData
+from cmb_lightning.data.symmetries import draw_symmetry, transform
 
 COMPONENTS = ("cmb", "foregrounds", "noise")
 
@@ -109,6 +110,7 @@ class MixedDataset(Dataset):
         preparation: What the method does with the maps. It is linear and so may come before or after the mixing: before
             when `parts` are prepared.
         parts: The components; as on disk when None.
+        symmetries: Turn and mirror each sample, as drawn by its key, after all else.
     """
 
     def __init__(
@@ -120,8 +122,10 @@ class MixedDataset(Dataset):
         gain_scatter: np.ndarray,
         preparation: Preparation,
         parts: PreparedParts | None = None,
+        symmetries: bool = False,
     ) -> None:
         self._data, self._n_sims, self._n_samples, self._seed = data, n_sims, n_samples, seed
+        self._symmetries = symmetries
         self._scatter, self._preparation = gain_scatter, preparation
         self._parts, self._prepared = parts or RawParts(data), parts is not None
         names = [channel.rpartition("_")[0] for channel in data.cache.layout.channels]
@@ -136,8 +140,10 @@ class MixedDataset(Dataset):
         parts = {name: self._parts.part(name, getattr(mix, name)) for name in ("cmb", "foregrounds")}
         sky = observe({**parts, "noise": self._noise(mix), "gain": mix.gain})
         sample: dict[str, Any] = self._preparation.finish(sky if self._prepared else self._preparation.prepare(sky))
-        target = self._data.cache.read(mix.cmb, ("target",))["target"]
-        return {**sample, "target": target, "index": np.int64(index)}
+        sample["target"] = self._data.cache.read(mix.cmb, ("target",))["target"]
+        if self._symmetries:
+            sample = transform(sample, draw_symmetry(self._seed, epoch, index), self._data.cache.layout)
+        return {**sample, "index": np.int64(index)}
 
     def _noise(self, mix: Mix) -> np.ndarray:
         rows = [

@@ -62,6 +62,8 @@ class SkyDataModule(SimulatedDataModule):
         run_inference_on: Splits for test and predict.
         n_sims_cap: How many simulations of each split are used for inference; all when None.
         samples_per_epoch: Training samples in an epoch; as many as there are training simulations when None.
+        symmetries: Turn and mirror training samples by the exact symmetries of HEALPix, for networks that do not treat
+            all directions alike.
         batch_size: Maps in a batch.
         num_workers: Processes that load data; 0 for none beside the training's own.
         n_workers: Processes that simulate; the cores given to the job when None.
@@ -92,6 +94,7 @@ class SkyDataModule(SimulatedDataModule):
         run_inference_on: list[str] | None = None,
         n_sims_cap: int | None = None,
         samples_per_epoch: int | None = None,
+        symmetries: bool = False,
         batch_size: int = 4,
         num_workers: int = 0,
         n_workers: int | None = None,
@@ -137,6 +140,7 @@ class SkyDataModule(SimulatedDataModule):
             extremes_path=PathTemplate(extremes, "extremes", optional=("root", "dataset")),
         )
         self._samples_per_epoch = samples_per_epoch
+        self._symmetries = symmetries
         self._keep_bytes = int(keep * 2**30)
 
     def training_dataset(self) -> MixedDataset:
@@ -152,7 +156,7 @@ class SkyDataModule(SimulatedDataModule):
         else:
             log.info("keep: prepared training maps would take %.1f GiB; each sample is prepared anew.", size / 2**30)
         n_samples = self._samples_per_epoch or n_sims
-        return MixedDataset(train, n_sims, n_samples, self.seed, scatter, preparation, parts)
+        return MixedDataset(train, n_sims, n_samples, self.seed, scatter, preparation, parts, self._symmetries)
 
     def evaluation_dataset(self, split: str) -> FixedDataset:
         """The simulations as they are, with the linear results beside them when they are scored."""

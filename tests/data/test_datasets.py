@@ -9,6 +9,7 @@ from cmb_lightning.data.generation import make_split
 from cmb_lightning.data.mixing import draw_mix, observe
 from cmb_lightning.data.sampler import TrainingSampler
 from cmb_lightning.data.splits import Split, SplitData
+from cmb_lightning.data.symmetries import draw_symmetry
 from tests.data.fakes import Toy, toy_cache
 
 SCATTER = np.array([0.01, 0.02])
@@ -104,3 +105,12 @@ def test_a_split_gives_its_simulations(data):
 
 def test_datasets_are_small_when_pickled(data):
     assert len(pickle.dumps(mixed(data, Doubled()))) < 20_000
+
+
+def test_symmetries_move_all_maps_of_a_sample_alike(data):
+    plain, moved = mixed(data), MixedDataset(data, 5, 10, 7, SCATTER, Unprepared(), symmetries=True)
+    for key in [(0, 0), (3, 8), (1, 2)]:
+        symmetry = draw_symmetry(7, *key)
+        for name in ("inputs", "target"):
+            assert np.array_equal(moved[key][name], symmetry(plain[key][name])), name
+        assert moved[key]["index"] == key[1]
