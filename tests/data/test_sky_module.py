@@ -117,6 +117,14 @@ def test_leaving_a_component_out_changes_no_other(root, tmp_path):
         assert {name for name in with_haze if with_haze[name] != without[name]} == {"foregrounds"}
 
 
+def test_more_simulations_of_one_split_change_no_other_bytes(root, tmp_path):
+    splits = {"train": SkySplit(4), "valid": SkySplit(2), "test": SkySplit(3), "test1": SkySplit(2, gain_errors=0.0)}
+    grown = module(tmp_path, splits=splits | {"valid": SkySplit(5)})
+    grown.make()
+    before, after = ({p.relative_to(at): p.read_bytes() for p in at.rglob("sim*")} for at in (root, tmp_path))
+    assert before.items() <= after.items() and len(after) == len(before) + 3
+
+
 def test_other_code_s_random_numbers_change_nothing_and_are_not_changed(root, tmp_path):
     np.random.seed(3)
     state = np.random.get_state()[1].copy()
