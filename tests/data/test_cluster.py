@@ -7,13 +7,6 @@ from tests.data.fakes import Toy, contents, toy_cache
 from tests.data.test_work import fails, process, tasks
 
 
-@pytest.fixture(scope="module")
-def address():
-    distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
-        yield cluster.scheduler_address
-
-
 def test_a_cluster_makes_the_same_data(tmp_path, address):
     golden, cache = (toy_cache(tmp_path / name, Toy()) for name in ("golden", "cache"))
     make_split(golden, Toy(), 6)
