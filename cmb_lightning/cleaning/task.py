@@ -68,10 +68,14 @@ class CleaningTask(L.LightningModule):
         self.loss = loss()
         if regions < 1:
             raise ConfigError(f"model.regions: {regions} must be at least 1.")
-        # One channel leaves nothing to combine.
-        self.linear = TrainedLinear(layout, regions) if len(layout.channels) > 1 else None
+        # One channel leaves nothing to combine, and Q and U are no scalars.
+        combines = len(layout.channels) > 1 and layout.fields == ("I",)
+        self.linear = TrainedLinear(layout, regions) if combines else None
         if self.linear is None and isinstance(self.method, Residual):
-            raise ConfigError("model.method: Residual needs at least two channels to compare; use Direct for one.")
+            raise ConfigError(
+                f"model.method: Residual compares two or more bands in temperature, not {list(layout.channels)}; "
+                "set data fields to [I], or use Direct."
+            )
         self.hedge = hedge
         self.optimizer, self.scheduler = optimizer, scheduler
         self.regions = sky_regions(layout.nside, (float(parse(latitude_cut, "deg", "latitude_cut").value),))

@@ -6,6 +6,9 @@ from torch import nn
 from cmb_lightning.cleaning.linear import LinearEstimate
 from cmb_lightning.cleaning.methods import Direct, Residual, TrainedLinear
 from cmb_lightning.cleaning.preparation import to_maps
+from cmb_lightning.cleaning.task import CleaningTask
+from cmb_lightning.data.layout import Layout
+from cmb_lightning.errors import ConfigError
 from tests.cleaning.test_linear import samples
 from tests.cleaning.toy import LAYOUT, sky
 
@@ -104,3 +107,15 @@ def test_direct_scales_to_the_unit_range_and_back():
     out = method(network, {"inputs": inputs})
     torch.testing.assert_close(seen["x"], torch.tensor([[[0.0, 1], [0, 1], [0, 1], [0, 0]]]))
     torch.testing.assert_close(out, torch.tensor([[[-100.0, 300.0]]]))
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        Layout(8, 16, ("a_I",), (900.0,), ("I",), 900.0),
+        Layout(8, 16, ("a_I", "a_Q", "a_U"), (900.0,) * 3, ("I", "Q", "U"), 900.0),
+    ],
+)
+def test_residual_says_which_maps_it_is_for(layout):
+    with pytest.raises(ConfigError, match="Residual compares two or more bands in temperature"):
+        CleaningTask(layout)
