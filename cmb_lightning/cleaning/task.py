@@ -64,8 +64,6 @@ class CleaningTask(L.LightningModule):
         super().__init__()
         self.layout = layout
         self.method = method(layout)
-        self.network = network(*self.method.network_channels, layout.nside)
-        self.loss = loss()
         if regions < 1:
             raise ConfigError(f"model.regions: {regions} must be at least 1.")
         # One channel leaves nothing to combine, and Q and U are no scalars.
@@ -76,6 +74,8 @@ class CleaningTask(L.LightningModule):
                 f"model.method: Residual compares two or more bands in temperature, not {list(layout.channels)}; "
                 "set data fields to [I], or use Direct."
             )
+        self.network = network(*self.method.network_channels, layout.nside)
+        self.loss = loss()
         self.hedge = hedge
         self.optimizer, self.scheduler = optimizer, scheduler
         self.regions = sky_regions(layout.nside, (float(parse(latitude_cut, "deg", "latitude_cut").value),))
