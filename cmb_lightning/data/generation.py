@@ -1,6 +1,7 @@
 """Making the simulations that a split lacks."""
 
 import logging
+import os
 import time
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from cmb_lightning.data.manifest import seal, take_stock
 from cmb_lightning.data.shard import Shard
 from cmb_lightning.data.splits import Generator
 from cmb_lightning.data.work import Task, over_simulations
+from cmb_lightning.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +79,11 @@ def make_split(
     missing = list(take_stock(cache, n_sims).faults)
     written: list[int] = []
     if missing:
+        if cache.folder.is_dir() and not os.access(cache.folder, os.W_OK):
+            raise ConfigError(
+                f"root: {len(missing)} of {n_sims} simulations of {cache.split} are missing in {cache.folder}, which "
+                "cannot be written; make them with `cmb-lightning simulate` where it can."
+            )
         cache.make_folder()
         cache.check_space(len(missing))
         tasks = [Task(cache.split, index) for index in (shard or Shard()).order(missing)]

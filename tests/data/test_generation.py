@@ -78,7 +78,7 @@ def program(tmp_path):
 def test_killed_at_any_moment_the_data_end_the_same(tmp_path, golden, program, n_workers):
     cache = toy_cache(tmp_path / "cache", Toy())
     rng = np.random.default_rng(n_workers)
-    for rounds in range(4):
+    for rounds in range(5):
         process = program(0.03, n_workers)
         wait_until(lambda: len(list(cache.folder.glob("sim*"))) > rounds)  # noqa: B023
         time.sleep(rng.uniform(0, 0.05))
