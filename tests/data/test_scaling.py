@@ -1,3 +1,8 @@
+import os
+import signal
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import yaml
@@ -91,3 +96,40 @@ def test_constant_channels_are_known():
 
 def test_no_maps_have_no_extremes():
     assert scan([]) is None
+
+
+SCAN = """
+import os, signal, sys
+from pathlib import Path
+from cmb_lightning.data.scaling import Extremes, read_target, scan, scan_tasks, write_extremes
+from tests.data.fakes import Toy, toy_cache
+
+root, when = Path(sys.argv[1]), sys.argv[2]
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def reader(path):
+    return die() if when == "reading" and "sim000003" in path else read_target(path)
+
+if when == "writing":
+    os.replace = die
+cache = toy_cache(root, Toy())
+found = scan(scan_tasks(cache, 5, reader), n_workers=1)
+write_extremes(root / "scanned" / "extremes.yaml", {"target": Extremes.of(found, ["I"])}, {"train": cache.id})
+"""
+
+
+@pytest.mark.parametrize("when", ["reading", "writing"])
+def test_a_scan_that_is_killed_leaves_no_extremes_and_the_next_finds_the_same(data, when):
+    root, path = data.cache.root, data.cache.root / "scanned" / "extremes.yaml"
+    path.unlink(missing_ok=True)
+
+    def run(moment: str) -> int:
+        command = [sys.executable, "-c", SCAN, str(root), moment]
+        return subprocess.run(command, env={**os.environ, "PYTHONPATH": os.getcwd()}, check=False).returncode
+
+    assert run(when) == -signal.SIGKILL
+    assert not path.exists()
+    assert run("never") == 0
+    assert read_extremes(path)["target"] == Extremes.of(data.summary(5)["target"], ["I"])
