@@ -13,6 +13,7 @@ import lightning as L
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
+from cmb_lightning.data.agreement import check_agreement
 from cmb_lightning.data.generation import Report, make_split
 from cmb_lightning.data.layout import Layout
 from cmb_lightning.data.paths import PathTemplate
@@ -154,9 +155,11 @@ class SimulatedDataModule(L.LightningDataModule):
             raise
 
     def setup(self, stage: str | None = None) -> None:
-        """Checks that what the stage needs is there, and takes the extremes for fit, reading headers only."""
+        """Checks that what the stage needs is there, for all processes alike; takes the extremes for fit from headers."""
         needed = self._needed(stage)
         summaries = {name: self.splits[name].summary(self.n_sims(name)) for name in needed}
+        seen = {name: (self.identity[name], self.n_sims(name), repr(found)) for name, found in summaries.items()}
+        check_agreement(self.trainer, seen)
         if stage not in ("fit", None):
             return
         merged = dict(summaries[self._scaled_by[0]])

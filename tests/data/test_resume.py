@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from tests.data.fakes import Toy
 from tests.data.toy_training import SPLITS, Interrupt, Notebook, ToyModule, checkpoints, trainer
 
 
@@ -86,4 +87,13 @@ def test_when_the_simulation_fails_both_processes_end(tmp_path):
     code, errors = two_processes(tmp_path, "raises")
     assert code != 0
     assert "train simulation 3: the sky fell" in errors
+    assert not list(tmp_path.glob("notes*"))
+
+
+def test_processes_that_do_not_see_the_same_data_all_end_at_once(tmp_path):
+    for seed in (1, 2):
+        ToyModule(tmp_path, Toy(seed=seed)).make()
+    code, errors = two_processes(tmp_path, "other data")
+    assert code != 0
+    assert "not all processes have the data of the first one (process 1 sees another train and valid)" in errors
     assert not list(tmp_path.glob("notes*"))

@@ -1,6 +1,7 @@
 """A data module of toy simulations, a model that only notes what it was given, and runs of the two."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -81,7 +82,8 @@ def checkpoints(folder: Path, **when) -> ModelCheckpoint:
 
 def main(root: str, trouble: str) -> None:
     """One of two processes: each leaves its notes in a file."""
-    model, data = Notebook(), ToyModule(Path(root), Toy(trouble=trouble))
+    toy = Toy(seed=1 + int(os.environ.get("LOCAL_RANK", 0))) if trouble == "other data" else Toy(trouble=trouble)
+    model, data = Notebook(), ToyModule(Path(root), toy)
     runner = trainer(Path(root), epochs=2, devices=2, strategy="ddp", enable_checkpointing=False)
     runner.fit(model, data)
     runner.test(model, data, verbose=False)
