@@ -159,9 +159,10 @@ class Simulator:
         """Draw the CMB as the channels see it and at the target's beam, from the same coefficients."""
         every, count = (*self.channels, *self.targets), len(self.channels)
         seen = [(channel.field, beam.tobytes()) for channel, beam in zip(every, beams, strict=True)]
-        targets = [seen.index(one) for one in seen[count:]]  # a channel's own row, where that has the target's beam
-        if max(targets) < count:
-            every, beams = every[:count], beams[:count]
+        # A channel with the beam of the target is one.
+        rows = [row for row in range(len(every)) if row < count or seen.index(seen[row]) == row]
+        targets = [rows.index(seen.index(one)) for one in seen[count:]]
+        every, beams = [every[row] for row in rows], beams[rows]
         teb = draw_teb(theory, draws, polarised=any(channel.spin for channel in every))
         alm = np.stack([teb["IQU".index(channel.field)] for channel in every]).astype(np.complex64)
         maps = self._maps(every, almxfl(alm, beams))
