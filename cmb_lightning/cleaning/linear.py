@@ -139,22 +139,28 @@ class LinearEstimate:
             / beams
         )
 
-    def fit(self, samples: Iterable[tuple[np.ndarray, np.ndarray]]) -> "LinearEstimate":
+    def fit(
+        self, samples: Iterable[tuple[np.ndarray, np.ndarray]], pixels: np.ndarray | None = None
+    ) -> "LinearEstimate":
         """The estimate with the weights that leave the least variance on known errors.
 
         Args:
             samples: Pairs of observed coefficients and of those less the CMB (foregrounds, noise and the CMB that
                 calibration errors leave), each at the bands' own beams, shape (channel, nalm).
+            pixels: How much each pixel counts, from 0 to 1, shape (npix,), NESTED; all alike when None.
         """
         samples = list(samples)
+        pixels = np.ones(12 * self.layout.nside**2) if pixels is None else pixels
         pair = self._brightest_pair([error for _, error in samples])
         logs = [self._log_brightness(observed, pair) for observed, _ in samples]
-        levels = np.quantile(np.concatenate(logs), (np.arange(self.regions) + 0.5) / self.regions)
+        inside = np.concatenate([log[pixels > 0] for log in logs])
+        levels = np.quantile(inside, (np.arange(self.regions) + 0.5) / self.regions)
         count = len(self.layout.channels)
         gram = np.zeros((len(self.needlets), self.regions, count, count))
         for (_, error), log in zip(samples, logs, strict=True):
             for j in range(len(self.needlets)):
-                members = _members(_degrade(log, self.needlets.nsides[j]), levels)
+                nside = self.needlets.nsides[j]
+                members = _members(_degrade(log, nside), levels) * _degrade(pixels, nside)
                 maps = self.needlets.to_maps(error, j, self.ratio).astype(np.float64)
                 gram[j] += np.einsum("rp,bp,cp->rbc", members, maps, maps, optimize=True)
         weights = np.zeros((len(self.needlets), self.regions, count))
@@ -164,7 +170,8 @@ class LinearEstimate:
                 weights[j, r, use] = unit_weights(gram[j, r][np.ix_(use, use)])
         draft = LinearWeights(weights, levels, pair, np.ones(count), 1.0, np.zeros(count - 1), np.ones(count - 1))
         fitted = LinearEstimate(self.layout, draft, self.peaks, self.regions)
-        scales, errors = zip(*(fitted._scales(*sample) for sample in samples[:8]), strict=True)
+        where = nest_to_ring(pixels) > 0
+        scales, errors = zip(*(fitted._scales(*sample, where) for sample in samples[:8]), strict=True)
         colours = [fitted.colours(fitted.differences(alm, fitted(alm))) for alm, _ in samples]
         fitted.weights = dataclasses.replace(
             draft,
@@ -259,14 +266,14 @@ class LinearEstimate:
         smooth = np.maximum(smooth, 1e-6 * max(float(smooth.mean()), 1e-30))
         return 0.5 * np.log(ring_to_nest(smooth).astype(np.float64))
 
-    def _scales(self, observed: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, float]:
+    def _scales(self, observed: np.ndarray, error: np.ndarray, where: np.ndarray) -> tuple[np.ndarray, float]:
         nside, lmax = self.layout.nside, self.layout.lmax
         estimate = self(observed)
         maps = synthesis(self.differences(observed, estimate), nside, lmax)
         finest = int(np.argmin(self.layout.fwhm))
         cmb = almxfl((observed - error)[finest], self.ratio[finest])
         left = synthesis((estimate - cmb)[None], nside, lmax)
-        return np.median(np.abs(maps), axis=-1), float(np.median(np.abs(left)))
+        return np.median(np.abs(maps[:, where]), axis=-1), float(np.median(np.abs(left[:, where])))
 
 
 def _degrade(nested: np.ndarray, nside: int) -> np.ndarray:

@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from cmb_lightning.cleaning.fitted import load_weights, save_weights
 from cmb_lightning.cleaning.linear import LinearEstimate, noise_floor
+from cmb_lightning.cleaning.masks import Mask, MaskedLoss
 from cmb_lightning.cleaning.methods import Method, Residual, TrainedLinear
 from cmb_lightning.cleaning.metrics import SkyMetrics
 from cmb_lightning.cleaning.preparation import WithBaselines, harmonics
@@ -44,9 +45,12 @@ class CleaningTask(L.LightningModule):
         hedge: Fraction of the training's calibration errors that the linear weights are fitted with. None at all lets
             them collapse under the smallest error; all of them costs accuracy where there are none.
         latitude_cut: Scores are also given above this Galactic latitude.
+        mask: The part of the sky that counts for the linear weights and the loss and has scores of its own: a FITS map
+            in Galactic coordinates, 1 to keep, or a Galactic latitude such as `20 deg` to stay above. All when None.
+        apodisation: Distance from the mask's edge over which pixels gain weight in training.
 
     Raises:
-        ConfigError: If the network cannot be built for these maps.
+        ConfigError: If the network cannot be built for these maps, or the mask does not fit them.
     """
 
     def __init__(
@@ -60,6 +64,8 @@ class CleaningTask(L.LightningModule):
         regions: int = 8,
         hedge: float = 0.1,
         latitude_cut: str = "20 deg",
+        mask: str | None = None,
+        apodisation: str = "0 deg",
     ) -> None:
         super().__init__()
         self.layout = layout
@@ -75,10 +81,13 @@ class CleaningTask(L.LightningModule):
                 "set data fields to [I], or use Direct."
             )
         self.network = network(*self.method.network_channels, layout.nside)
-        self.loss = loss()
+        self.mask = None if mask is None else Mask.load(mask, layout.nside, apodisation)
+        self.loss = loss() if self.mask is None else MaskedLoss(loss(), self.mask)
         self.hedge = hedge
         self.optimizer, self.scheduler = optimizer, scheduler
         self.regions = sky_regions(layout.nside, (float(parse(latitude_cut, "deg", "latitude_cut").value),))
+        if self.mask is not None:
+            self.regions["mask"] = self.mask.kept
         self.metrics: dict[tuple[str, str], SkyMetrics] = {}
         self.scores: dict[tuple[str, str], Scores] = {}
         self.last_example: dict[str, Tensor] = {}
@@ -91,7 +100,8 @@ class CleaningTask(L.LightningModule):
             path = self._weights_file()
             path.parent.mkdir(parents=True, exist_ok=True)
             estimate = LinearEstimate(self.layout, regions=self.linear.untrained.regions)
-            save_weights(path, estimate.fit(self._known_errors()).weights)
+            pixels = None if self.mask is None else self.mask.weight
+            save_weights(path, estimate.fit(self._known_errors(), pixels).weights)
 
     def setup(self, stage: str) -> None:
         """Take scales and linear weights from the training data; a checkpoint, read later, overrides them."""

@@ -155,7 +155,10 @@ class SimulatedDataModule(L.LightningDataModule):
             raise
 
     def setup(self, stage: str | None = None) -> None:
-        """Checks that what the stage needs is there, for all processes alike; takes the extremes for fit from headers."""
+        """Checks that what the stage needs is there, the same for all processes, and takes the extremes for fit.
+
+        Only headers are read, and nothing is written into the cache.
+        """
         needed = self._needed(stage)
         summaries = {name: self.splits[name].summary(self.n_sims(name)) for name in needed}
         seen = {name: (self.identity[name], self.n_sims(name), repr(found)) for name, found in summaries.items()}

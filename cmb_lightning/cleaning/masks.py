@@ -1,0 +1,95 @@
+"""The part of the sky that a model is made for."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cmb_lightning.cleaning.regions import apodise, galactic_mask
+from cmb_lightning.errors import ConfigError
+from cmb_lightning.results.fits import read_map
+from cmb_lightning.sky.units import parse
+
+FULL = 0.9  # a coarse pixel belongs to a finer mask when so much of it does
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Which pixels count, and how much.
+
+    Attributes:
+        kept: Where scores are taken, bool, shape (npix,), NESTED.
+        weight: How much a pixel counts in training, from 0 to 1, and 0 where it is not kept, float64, same shape.
+    """
+
+    kept: np.ndarray
+    weight: np.ndarray
+
+    @classmethod
+    def load(cls, given: str, nside: int, apodisation: str) -> "Mask":
+        """The mask that a configuration names.
+
+        Args:
+            given: Path of a FITS map in Galactic coordinates that is 1 where the sky is kept, or the Galactic latitude
+                above which it is, such as `20 deg`.
+            nside: HEALPix resolution of the maps; a finer mask is averaged.
+            apodisation: Distance from the edge over which the weight rises, such as `5 deg`.
+
+        Raises:
+            ConfigError: It is neither, does not fit the maps or keeps nothing.
+        """
+        width = float(parse(apodisation, "deg", "model.apodisation").value)
+        if not 0 <= width < 90:
+            raise ConfigError(f"model.apodisation: {apodisation} must lie between 0 and 90 deg.")
+        try:
+            cut = float(parse(given, "deg", "model.mask").value)
+        except ConfigError:
+            if not Path(given).is_file():
+                raise ConfigError(
+                    f"model.mask: {given!r} is neither a file nor a latitude; write one as `20 deg`."
+                ) from None
+            kept = _read(Path(given), nside)
+        else:
+            if not 0 <= cut < 90:
+                raise ConfigError(f"model.mask: a latitude of {given} must lie between 0 and 90 deg.")
+            kept = galactic_mask(nside, cut)
+        weight = apodise(kept, width)
+        if not weight.any():
+            raise ConfigError(f"model.mask: {given} with model.apodisation {apodisation} keeps no pixel.")
+        return cls(kept, weight)
+
+
+class MaskedLoss(nn.Module):
+    """A loss on the pixels of a mask, near its edge on maps that fade to zero.
+
+    Args:
+        loss: Taken on (prediction, target).
+        mask: The mask.
+    """
+
+    pixels: Tensor
+    weight: Tensor
+
+    def __init__(self, loss: nn.Module, mask: Mask) -> None:
+        super().__init__()
+        self.loss = loss
+        pixels = np.flatnonzero(mask.weight)
+        self.register_buffer("pixels", torch.from_numpy(pixels), persistent=False)
+        self.register_buffer("weight", torch.from_numpy(mask.weight[pixels]).float(), persistent=False)
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """The loss of maps of shape (batch, field, npix), NESTED."""
+        return self.loss(prediction[..., self.pixels] * self.weight, target[..., self.pixels] * self.weight)
+
+
+def _read(path: Path, nside: int) -> np.ndarray:
+    found = read_map(path, unit="1").nested()
+    if found.nside < nside:
+        raise ConfigError(
+            f"model.mask: {path} has nside {found.nside}, below the {nside} of the maps; give a finer one."
+        )
+    if found.coordinates not in ("G", None):
+        raise ConfigError(f"model.mask: {path} is in coordinates {found.coordinates}; turn it to Galactic.")
+    return np.where(found.bad, 0, found.values).reshape(12 * nside**2, -1).mean(axis=1) > FULL
