@@ -1,6 +1,7 @@
 """A user's own maps, to be cleaned by a trained model."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from cmb_lightning.data.datasets import Preparation, Unprepared
 from cmb_lightning.data.layout import Layout
+from cmb_lightning.data.lowering import fill, lower
 from cmb_lightning.data.names import check_name
 from cmb_lightning.data.recipe import file_digest, recipe_id
 from cmb_lightning.data.sampler import EvaluationSampler
 from cmb_lightning.errors import ConfigError
 from cmb_lightning.results.fits import read_map
+from cmb_lightning.results.healpix_map import HealpixMap
 from cmb_lightning.sky import Channel, Instrument
 from cmb_lightning.sky.foregrounds import analyse, synthesise
 from cmb_lightning.sky.transforms import nest_to_ring, ring_to_nest, rotate_alm
@@ -27,13 +30,13 @@ class ObservationsDataModule(L.LightningDataModule):
     """Observed maps in FITS files, for `predict`.
 
     Unit, ordering and coordinates come from the headers, or are stated here. Maps are brought to NESTED order, Galactic
-    coordinates and uK_CMB; pixels without data are filled for the transforms and masked in the output; the monopole
-    (outside them) is removed and logged.
+    coordinates and uK_CMB; finer ones are lowered to `nside` and the instrument's beam. Pixels without data are filled
+    for the transforms and masked in the output; the monopole (outside them) is removed and logged.
 
     Args:
         observations: Files by name of the observation and band: `{planck: {30: 30GHz.fits, 44: 44GHz.fits}}`.
         instrument: Name of a table that is shipped, or path of one: beams and frequencies of the maps.
-        nside: HEALPix resolution of the maps.
+        nside: HEALPix resolution of the cleaned map, that of the maps or lower.
         lmax: Highest multipole that is used; 2 nside when None.
         bands: Bands of the instrument; all when None.
         fields: Fields of them: I, Q, U.
@@ -41,6 +44,8 @@ class ObservationsDataModule(L.LightningDataModule):
         unit: Unit of all maps, or by band, for files that do not state it.
         ordering: RING or NESTED, for files that do not state it.
         coordinates: G, E or C, for files that do not state it.
+        map_fwhm: Beam of all maps, or by band, where it is finer than the instrument's, such as `7.2 arcmin`: they are
+            smoothed to that of the instrument.
         remove_dipole: Also remove the dipole from maps of I.
         dataset: Name of the data set, a folder among the predictions.
         batch_size: Maps in a batch.
@@ -62,6 +67,7 @@ class ObservationsDataModule(L.LightningDataModule):
         unit: str | dict[str, str] | None = None,
         ordering: str | None = None,
         coordinates: str | None = None,
+        map_fwhm: str | dict[str, str] | None = None,
         remove_dipole: bool = False,
         dataset: str = "observations",
         batch_size: int = 1,
@@ -86,9 +92,15 @@ class ObservationsDataModule(L.LightningDataModule):
             raise ConfigError("observations: there are none; name at least one and its files.")
         self.names = list(observations)
         self.files = [self._files(name, files, loaded.bands) for name, files in observations.items()]
-        self._units = unit if isinstance(unit, dict) else dict.fromkeys(loaded.bands, unit)
-        if unknown := sorted(set(self._units) - set(loaded.bands)):
-            raise ConfigError(f"unit: there is no band {unknown[0]!r}; there are {', '.join(loaded.bands)}.")
+        self._units = _by_band(unit, loaded.bands, "unit")
+        beams = _by_band(map_fwhm, loaded.bands, "map_fwhm")
+        self._fwhm = {band: arcmin(text, "map_fwhm") for band, text in beams.items()}
+        for channel in self.channels:
+            if (self._fwhm.get(channel.band) or 0.0) > channel.fwhm:
+                raise ConfigError(
+                    f"map_fwhm: {beams[channel.band]} is broader than the {channel.fwhm:g} arcmin of the instrument at"
+                    f" band {channel.band}; use a model for broader beams."
+                )
         self._ordering, self._coordinates = ordering, coordinates
         self._remove_dipole, self._batch_size = remove_dipole, batch_size
         self._maps: list[tuple[np.ndarray, np.ndarray]] = []
@@ -119,7 +131,7 @@ class ObservationsDataModule(L.LightningDataModule):
         preparation = Unprepared() if self.trainer is None else self.trainer.lightning_module.preparation(scored=False)
         rank, world_size = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
         sampler = EvaluationSampler(len(self._maps), rank, world_size)
-        return DataLoader(ObservedMaps(self._maps, preparation), self._batch_size, sampler=sampler)
+        return DataLoader(ObservedMaps(self._maps, preparation), batch_size=self._batch_size, sampler=sampler)
 
     def _files(self, name: str, files: dict[str, str], bands: tuple[str, ...]) -> list[tuple[str, Path]]:
         check_name(name, "observations")
@@ -135,20 +147,8 @@ class ObservationsDataModule(L.LightningDataModule):
 
     def _read(self, name: str, files: dict[str, Path]) -> tuple[np.ndarray, np.ndarray]:
         """Maps (channel, pixel) and where any has no data (pixel,), both NESTED."""
-        read = []
-        for channel in self.channels:
-            path = files[channel.band]
-            found = read_map(
-                path,
-                channel.field,
-                unit=self._units.get(channel.band),
-                ordering=self._ordering,
-                coordinates=self._coordinates,
-                nside=self.layout.nside,
-            )
-            if found.coordinates is None:
-                raise ConfigError(f"{path}: it does not say its coordinates; state `coordinates`: G, E or C.")
-            read.append(found.in_uK_CMB(channel.frequency).nested())
+        found = {band: self._read_band(path, band) for band, path in files.items()}
+        read = [found[channel.band][channel.field] for channel in self.channels]
         if len(frames := {found.coordinates for found in read}) > 1:
             raise ConfigError(f"observations.{name}: maps are in different coordinates, {', '.join(sorted(frames))}.")
         bad = np.any([found.bad for found in read], axis=0)
@@ -163,6 +163,38 @@ class ObservationsDataModule(L.LightningDataModule):
                 log.info("%s, %s: removed %s uK_CMB (monopole, dipole x y z)", name, channel.name, np.round(moments, 3))
         log.info("%s: %d of %d pixels without data", name, bad.sum(), bad.size)
         return maps, bad
+
+
+    def _read_band(self, path: Path, band: str) -> dict[str, HealpixMap]:
+        """The fields of a band, NESTED, at the instrument's beam and the resolution wanted."""
+        channels = [channel for channel in self.channels if channel.band == band]
+        read = {}
+        for channel in channels:
+            one = read_map(
+                path,
+                channel.field,
+                unit=self._units.get(band),
+                ordering=self._ordering,
+                coordinates=self._coordinates,
+                nside=self.layout.nside,
+                finer=True,
+            )
+            if one.coordinates is None:
+                raise ConfigError(f"{path}: it does not say its coordinates; state `coordinates`: G, E or C.")
+            read[channel.field] = one.in_uK_CMB(channel.frequency).nested()
+        maps, fwhm = list(read.values()), channels[0].fwhm
+        own = self._fwhm.get(band)
+        if maps[0].nside == self.layout.nside and own in (None, fwhm):
+            return read
+        bad = np.any([one.bad for one in maps], axis=0)
+        values = np.stack([one.values for one in maps])
+        nside, lmax = self.layout.nside, self.layout.lmax
+        lowered, bad = lower(values, bad, list(read), nside, lmax, fwhm if own is None else own, fwhm)
+        log.info("%s: from nside %d to %d, its beam to %g arcmin", path, maps[0].nside, nside, fwhm)
+        return {
+            field: replace(one, values=row, nside=nside, bad=bad)
+            for (field, one), row in zip(read.items(), lowered, strict=True)
+        }
 
 
 class ObservedMaps(Dataset):
@@ -185,29 +217,14 @@ class ObservedMaps(Dataset):
         return {**sample, "observed": maps, "bad": bad, "index": np.int64(index), "split": "observations"}
 
 
-def fill(maps: np.ndarray, bad: np.ndarray) -> np.ndarray:
-    """Fills pixels without data with the mean of the smallest larger pixel that has any.
-
-    Args:
-        maps: Shape (channel, pixel), NESTED.
-        bad: Where there is no data, shape (pixel,).
-
-    Returns:
-        The filled maps.
-    """
-    maps, bad = maps.copy(), bad.copy()
-    size = 1
-    while bad.any():
-        size = min(4 * size, bad.size)  # of the larger pixel; at last the whole sphere
-        if size > bad.size // 12:
-            size = bad.size
-        good = ~bad.reshape(-1, size)
-        total = (maps.reshape(len(maps), -1, size) * good).sum(axis=2, dtype=np.float64)
-        means = np.repeat(total / np.maximum(good.sum(axis=1), 1), size, axis=1)
-        filled = bad & np.repeat(good.any(axis=1), size)
-        maps[:, filled] = means[:, filled]
-        bad &= ~filled
-    return maps
+def _by_band(value: str | dict[str, str] | None, bands: tuple[str, ...], key: str) -> dict[str, str | None]:
+    """A value for each band, from one for all or some of each."""
+    if not isinstance(value, dict):
+        return dict.fromkeys(bands, value)
+    found = {str(band): text for band, text in value.items()}
+    if unknown := sorted(set(found) - set(bands)):
+        raise ConfigError(f"{key}: there is no band {unknown[0]!r}; there are {', '.join(bands)}.")
+    return found
 
 
 def to_galactic(

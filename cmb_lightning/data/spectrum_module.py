@@ -133,7 +133,7 @@ class SpectrumDataModule(SimulatedDataModule):
     def scaled_dataloader(self, split: str) -> DataLoader:
         """Loads the maps of a split scaled to 0 ... 1 by the extremes, shape (batch, 1, pixel); after `setup`."""
         low, high = self.scaling()["target"]
-        return DataLoader(ScaledMaps(self.splits[split], float(low[0]), float(high[0])), self.batch_size)
+        return DataLoader(ScaledMaps(self.splits[split], float(low[0]), float(high[0])), batch_size=self.batch_size)
 
     def _preparation(self, scored: bool) -> Preparation:
         return Unprepared() if self.trainer is None else self.trainer.lightning_module.preparation(scored=scored)

@@ -44,6 +44,7 @@ def read_map(
     ordering: str | None = None,
     coordinates: str | None = None,
     nside: int | None = None,
+    finer: bool = False,
 ) -> HealpixMap:
     """Read one map of a FITS file.
 
@@ -57,6 +58,7 @@ def read_map(
         ordering: `RING` or `NESTED`.
         coordinates: `G`, `E` or `C`.
         nside: HEALPix resolution the map must have.
+        finer: Whether a finer resolution will do, too.
 
     Returns:
         The map in the file's own ordering and unit; pixels that are UNSEEN, BAD_DATA, NaN or infinite are marked bad.
@@ -74,7 +76,7 @@ def read_map(
             table = _find_table(hdus, path)
             _check_content(table, path)
         with hdus:
-            return _read_table(table, path, field, unit, ordering, coordinates, nside)
+            return _read_table(table, path, field, unit, ordering, coordinates, nside, finer)
     except ConfigError:
         raise
     except _DAMAGE as error:
@@ -191,9 +193,10 @@ def _read_table(
     ordering: str | None,
     coordinates: str | None,
     nside: int | None,
+    finer: bool,
 ) -> HealpixMap:
     header = table.header
-    found = resolution(header, path, nside)
+    found = resolution(header, path, nside, finer)
     column = column_number(table.columns.names, path, field)
     name = table.columns.names[column]
     text = unit if unit is not None else header.get(f"TUNIT{column + 1}")

@@ -19,14 +19,14 @@ ORDERINGS: dict[str, Ordering] = {"RING": "RING", "NESTED": "NESTED", "NEST": "N
 COORDINATES = {"G": "G", "GALACTIC": "G", "E": "E", "ECLIPTIC": "E", "C": "C", "CELESTIAL": "C", "EQUATORIAL": "C"}
 
 
-def resolution(header: Mapping[str, Any], path: Path, stated: int | None) -> int:
-    """nside, from the header or as stated."""
+def resolution(header: Mapping[str, Any], path: Path, stated: int | None, finer: bool = False) -> int:
+    """nside, from the header or as stated; a finer one where that will do."""
     found = header.get("NSIDE", stated)
     if found is None:
         raise ConfigError(f"{path}: has no keyword NSIDE: state nside.")
     if found not in NSIDES:
         raise ConfigError(f"{path}: nside {found!r} is not a power of two between 1 and {NSIDES[-1]}.")
-    if stated is not None and stated != found:
+    if stated is not None and stated != found and not (finer and found > stated):
         raise ConfigError(f"{path}: has nside {found} where {stated} is needed: bring the map to nside {stated}.")
     return int(found)
 
