@@ -1,99 +1,140 @@
 """The command `cmb-lightning compare`: runs, classical methods and other maps against the truth, on one page."""
 
+import argparse
+import re
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NoReturn
 
 import lightning as L
+import numpy as np
 import yaml
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentError, ArgumentParser
 
 from cmb_lightning.cleaning.fitted import load_weights
 from cmb_lightning.cleaning.linear import LinearEstimate
 from cmb_lightning.data.layout import Layout
 from cmb_lightning.errors import ConfigError
-from cmb_lightning.results.collect import Cleaner, FixedLinear, PixelILC, collect
+from cmb_lightning.parser import condense, reason
+from cmb_lightning.results.collect import Cleaner, FixedLinear, PixelILC, collect, collect_observed
 from cmb_lightning.results.comparable import Settings
 from cmb_lightning.results.compare import compare
 from cmb_lightning.results.comparison_files import write_comparison
 from cmb_lightning.results.find import find_predictions
+from cmb_lightning.results.fits import read_map
 from cmb_lightning.results.report import write_report
 from cmb_lightning.results.sources import Statements
 from cmb_lightning.results.tables import print_scores
 from cmb_lightning.sky.units import arcmin, parse
 
-CLASSICAL = ("ilc", "linear")
+CLASSICAL = {"ilc": "pixel ILC", "linear": "trained linear"}
+DESCRIPTION = """\
+Compare cleaned maps with the truth of one or more splits, simulation by simulation: a page to read, and tables.
+
+Each SOURCE is one of
+  runs/mine                 a run; predict has left its cleaned maps there
+  maps/clean_{sim:03d}.fits maps that something else made: a template, a folder or one file
+  ilc                       the pixel ILC, run on the observed maps
+  linear                    the trained linear estimate, with the weights of the runs that are named
+One source alone is an evaluation. Others are compared with the first. NAME=SOURCE gives a source another name.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"cmb-lightning: compare: {message} (`{self.prog} --help` lists what there is)\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    made = _Parser(
+        "cmb-lightning compare",
+        usage="cmb-lightning compare SOURCE... [options]",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    made.add_argument("sources", nargs="+", metavar="SOURCE", help=argparse.SUPPRESS)
+    made.add_argument("--out", default="comparison", metavar="FOLDER", help="for page and tables (comparison)")
+    made.add_argument("--data", metavar="FILE", help="configuration of the data; by default that of the first run")
+    made.add_argument(
+        "--splits", nargs="+", metavar="SPLIT", help="by default those that the first source has predictions of"
+    )
+    made.add_argument(
+        "--beams", nargs="+", metavar="FWHM", help="common beams, such as '2 deg' '5 deg'; by default the truth's own"
+    )
+    made.add_argument(
+        "--latitude_cuts",
+        nargs="+",
+        metavar="ANGLE",
+        default=["20 deg"],
+        help="Galactic latitudes above which maps are also scored; by default '20 deg'",
+    )
+    made.add_argument(
+        "--truth", metavar="FITS", help="for maps of the observed sky: another cleaned map in the place of the truth"
+    )
+    made.add_argument("--mask", metavar="FITS", help="where to compare: a map in Galactic coordinates, 1 to keep")
+    made.add_argument("--n_workers", type=int, metavar="N", help="processes; by default the cores given to the job")
+    stated = made.add_argument_group("what other maps do not say in their headers, or wrongly")
+    stated.add_argument("--unit", help="a CMB temperature, such as K_CMB")
+    stated.add_argument("--ordering", help="RING or NESTED")
+    stated.add_argument("--coordinates", help="G: other maps must be turned to Galactic coordinates first")
+    stated.add_argument("--fwhm", help="beam, such as '5 arcmin'")
+    return made
 
 
 def main(arguments: list[str]) -> None:
-    """Run the command with these arguments."""
-    parser = ArgumentParser(prog="cmb-lightning compare", description=run.__doc__.splitlines()[0])
-    parser.add_argument("sources", nargs="+", help="Runs, maps or classical methods; see below.")
-    parser.add_function_arguments(run, skip={"sources", "command"})
-    given = parser.parse_args(arguments)
-    run(**given.as_dict(), command=shlex.join(["cmb-lightning", "compare", *arguments]))
-
-
-def run(
-    sources: list[str],
-    data: str | None = None,
-    splits: list[str] | None = None,
-    out: str = "comparison",
-    beams: list[str] | None = None,
-    latitude_cuts: list[str] | None = None,
-    unit: str | None = None,
-    ordering: str | None = None,
-    fwhm: str | None = None,
-    n_workers: int | None = None,
-    command: str = "",
-) -> None:
-    """Compare cleaned maps with the truth of a split, and write a page and tables.
-
-    Args:
-        sources: Folders of runs that have predictions, FITS maps that something else made (a folder, a file or a
-            template with `{sim}`), and `ilc` or `linear` for the classical methods; each may be given a name,
-            `name=source`. The first is what the others are compared with.
-        data: Configuration that describes the data; by default that of the first run.
-        splits: Splits to compare on; by default those that the first run has predictions of.
-        out: Folder of the page and the tables.
-        beams: Common beams, such as `[2 deg]`; by default the truth's own.
-        latitude_cuts: Galactic latitudes above which maps are also scored; by default `[20 deg]`.
-        unit: Unit of maps that do not say it.
-        ordering: RING or NESTED, for maps that do not say it.
-        fwhm: Beam of maps that do not say it, such as `5 arcmin`.
-        n_workers: Processes; the cores given to the job when left out.
-        command: What to type to make it again.
+    """Run the command with these arguments.
 
     Raises:
-        ConfigError: A source is unknown, or what is compared differs in data, beam or mask.
+        ConfigError: A source or value is unknown, or what is compared differs in data, beam or mask.
         FileNotFoundError: There are no maps.
     """
-    named = dict(_name(source) for source in sources)
-    if len(named) != len(sources):
-        raise ConfigError("sources: two have the same name; give one another, name=source.")
+    given = parser().parse_intermixed_args(arguments)
+    if given.n_workers is not None and given.n_workers < 1:
+        raise ConfigError(f"n_workers: {given.n_workers} must be at least 1; leave it out to use the job's cores.")
+    named = dict(_name(source) for source in given.sources)
+    if len(named) != len(given.sources):
+        raise ConfigError("sources: two have the same name; give one another, NAME=SOURCE.")
     runs = {name: Path(path) for name, path in named.items() if (Path(path) / "fit" / "config.yaml").is_file()}
-    configs = [Path(data)] if data else [run / "fit" / "config.yaml" for run in runs.values()]
-    if not configs:
+    for name, path in named.items():
+        if path not in CLASSICAL and "{" not in path and not Path(path).exists():
+            raise ConfigError(f"sources: {path!r} is no run, no folder or file of maps, and neither ilc nor linear.")
+        if name in runs and not any(runs[name].rglob("*.fits")):
+            raise ConfigError(f"sources: the run {path} has no cleaned maps; run predict with its configuration first.")
+    if not given.data and not runs:
         raise ConfigError("data: none of the sources is a run; name the configuration that describes the data.")
-    module = data_module(configs[0])
-    wanted = splits or _predicted_splits(named, module.run_inference_on)
-    if unknown := [name for name in wanted if name not in module.splits]:
-        raise ConfigError(f"splits: there is no {unknown[0]!r}; there are {', '.join(module.splits)}.")
-    cleaners = {name: _classical(path, module.layout, runs) for name, path in named.items() if path in CLASSICAL}
-    others = {name: path for name, path in named.items() if name not in cleaners}
-    statements = Statements(unit=unit, ordering=ordering, fwhm=arcmin(fwhm, "fwhm"))
-    truths, methods = collect(
-        {name: module.splits[name] for name in wanted},
-        others,
-        cleaners,
-        module.layout.fields,
-        {name: statements for name in others if name not in runs},
-    )
-    cuts = tuple(float(parse(cut, "deg", "latitude_cuts").value) for cut in latitude_cuts or ["20 deg"])
-    settings = Settings(beams=tuple(arcmin(beam, "beams") for beam in beams or ()), latitude_cuts=cuts)
-    found = compare(truths, methods, module.layout.fields, settings, n_workers)
-    files = write_comparison(found, out)
+    module = data_module(Path(given.data) if given.data else next(iter(runs.values())) / "fit" / "config.yaml")
+    layout = module.layout
+    splits = given.splits or _predicted_splits(named, module.run_inference_on)
+    cuts = tuple(float(parse(cut, "deg", "latitude_cuts").value) for cut in given.latitude_cuts)
+    beams = tuple(arcmin(beam, "beams") for beam in given.beams or ())
+    mask = None if given.mask is None else read_mask(Path(given.mask), layout.nside)
+    stated = Statements(given.unit, given.ordering, given.coordinates, arcmin(given.fwhm, "fwhm"))
+    statements = {name: stated for name in ("", *named) if name not in runs}
+    paths = {name: path for name, path in named.items() if path not in CLASSICAL}
+    if given.truth:
+        if len(paths) < len(named):
+            raise ConfigError("sources: `ilc` and `linear` need simulated maps; leave them out beside --truth.")
+        truths, methods = collect_observed(given.truth, splits, paths, layout, statements)
+    else:
+        if unknown := [name for name in splits if name not in module.splits]:
+            raise ConfigError(f"splits: there is no {unknown[0]!r}; there are {', '.join(module.splits)}.")
+        cleaners = classical(named, layout, runs)
+        known = {name: module.splits[name] for name in splits}
+        truths, methods = collect(known, paths, cleaners, layout.fields, statements)
+    # In the order that was given, since the first is what others are compared with; a run may hold several epochs.
+    there = methods[splits[0]]
+    order = [method for name in named for method in there if re.fullmatch(re.escape(name) + "(@.*)?", method)]
+    methods = {split: {name: of[name] for name in order} for split, of in methods.items()}
+    settings = Settings(beams=beams, latitude_cuts=cuts, mask=mask)
+    found = compare(truths, methods, layout.fields, settings, given.n_workers)
+    files = write_comparison(found, given.out)
+    title = f"Cleaned CMB maps compared with {given.truth}" if given.truth else "Cleaned CMB maps compared"
+    command = shlex.join(["cmb-lightning", "compare", *arguments])
     texts = {name: (path / "fit" / "config.yaml").read_text() for name, path in runs.items()}
-    page = write_report(found, Path(out) / "report.html", command=command, configuration=texts)
+    page = write_report(found, Path(given.out) / "report.html", title, command, texts)
     print_scores(found.main_scores)
     print(f"Page: {page}; tables: {', '.join(map(str, files))}")
 
@@ -107,37 +148,64 @@ def data_module(config: Path) -> L.LightningDataModule:
     import cmb_lightning.data.sky_module
     import cmb_lightning.data.spectrum_module  # noqa: F401  class names known without their module
 
+    if not config.is_file():
+        raise ConfigError(f"data: there is no file {config}.")
     tree = yaml.safe_load(config.read_text())
     if not isinstance(tree, dict) or "data" not in tree:
         raise ConfigError(f"data: {config} has no `data` section.")
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(L.LightningDataModule, "data")
-    module = parser.instantiate(parser.parse_object({"data": tree["data"]})).data
+    try:
+        module = parser.instantiate(parser.parse_object({"data": tree["data"]})).data
+    except ArgumentError as error:
+        raise ConfigError(f"{config}: {condense(str(error))}") from error
+    except (ValueError, FileNotFoundError) as error:
+        raise ConfigError(f"{config}: {reason(error)}") from error
     if not hasattr(module, "splits"):
         raise ConfigError(f"data: {config} describes observations, which have no truth to compare with.")
     return module
 
 
+def read_mask(path: Path, nside: int) -> np.ndarray:
+    """Which pixels to keep, NESTED, of a map that is 1 there; a finer one is averaged and cut at 0.9."""
+    found = read_map(path, unit="1", nside=nside, finer=True).nested()
+    if found.coordinates not in ("G", None):
+        raise ConfigError(f"mask: {path} is in coordinates {found.coordinates}; turn it to Galactic.")
+    return np.where(found.bad, 0, found.values).reshape(12 * nside**2, -1).mean(axis=1) > 0.9
+
+
+def classical(named: Mapping[str, str], layout: Layout, runs: Mapping[str, Path]) -> dict[str, Cleaner]:
+    """The classical methods among the sources.
+
+    Raises:
+        ConfigError: If the trained linear estimate is wanted, and no run has weights, or several have different ones.
+    """
+    cleaners: dict[str, Cleaner] = {name: PixelILC(layout) for name, kind in named.items() if kind == "ilc"}
+    linear = [name for name, kind in named.items() if kind == "linear"]
+    if linear:
+        files = {name: run / "linear_weights.safetensors" for name, run in runs.items()}
+        contents = {name: path.read_bytes() for name, path in files.items() if path.is_file()}
+        if not contents:
+            raise ConfigError("sources: `linear` needs a run among the sources whose training fitted the weights.")
+        if len(set(contents.values())) > 1:
+            raise ConfigError(
+                f"sources: {' and '.join(contents)} were trained with different linear weights, so `linear` is not one"
+                " method; compare with it one run at a time."
+            )
+        weights = load_weights(files[next(iter(contents))])
+        estimate = LinearEstimate(layout, weights, regions=weights.weights.shape[1])
+        cleaners |= {name: FixedLinear(estimate) for name in linear}
+    return cleaners
+
+
 def _name(source: str) -> tuple[str, str]:
     name, given, path = source.partition("=")
-    if given:
-        return name, path
-    return {"ilc": "pixel ILC", "linear": "trained linear"}.get(source, Path(source).name or source), source
+    return (name, path) if given else (CLASSICAL.get(source, Path(source).name or source), source)
 
 
-def _predicted_splits(named: dict[str, str], default: list[str]) -> list[str]:
+def _predicted_splits(named: Mapping[str, str], default: list[str]) -> list[str]:
+    """Splits of the first source that says them."""
     for path in named.values():
-        if path not in CLASSICAL:
-            return [split for split in find_predictions(path) if split] or default
+        if path not in CLASSICAL and (found := [split for split in find_predictions(path) if split]):
+            return found
     return default
-
-
-def _classical(kind: str, layout: Layout, runs: dict[str, Path]) -> Cleaner:
-    if kind == "ilc":
-        return PixelILC(layout)
-    files = [run / "linear_weights.safetensors" for run in runs.values()]
-    found = [path for path in files if path.is_file()]
-    if not found:
-        raise ConfigError("sources: `linear` needs a run among the sources whose training fitted the weights.")
-    weights = load_weights(found[0])
-    return FixedLinear(LinearEstimate(layout, weights, regions=weights.weights.shape[1]))

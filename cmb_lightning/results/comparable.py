@@ -45,10 +45,12 @@ def check_comparable(split: str, identities: Mapping[str, Identity], settings: S
         ConfigError: It names the method and what differs.
     """
     truth = identities[""]
+    stated = [(method.data, name or "the truth") for name, method in identities.items() if method.data is not None]
+    known, whose = stated[0] if stated else (None, "")
     for name, method in identities.items():
         where = f"{name} cannot be compared on split {split}: "
-        if method.data is not None and truth.data is not None and method.data != truth.data:
-            raise ConfigError(f"{where}its test data are {method.data}, the truth's {truth.data}; predict on these.")
+        if method.data not in (None, known):
+            raise ConfigError(f"{where}its test data are {method.data}, {whose}'s {known}; predict on these.")
         if method.nside != truth.nside:
             raise ConfigError(f"{where}its nside is {method.nside}, the truth's {truth.nside}.")
         if missing := sorted(set(truth.sims) - set(method.sims)):

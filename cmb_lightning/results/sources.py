@@ -1,7 +1,7 @@
 """Where the maps of a comparison come from: the truth in the cache, methods run on the spot, and FITS files."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -9,6 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from cmb_lightning.data.cache import SplitCache
+from cmb_lightning.data.layout import Layout
+from cmb_lightning.data.lowering import lower
 from cmb_lightning.data.mixing import observe
 from cmb_lightning.errors import ConfigError
 from cmb_lightning.results.fits import read_header, read_map
@@ -190,6 +192,36 @@ class FitsMaps:
             )
         # A CMB temperature converts alike at any frequency; at 300 GHz nobody expects the rms of a CMB.
         return found.in_uK_CMB(300.0).nested()
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """Maps of a finer resolution, brought to that of a layout and, where theirs is finer, to its target's beam.
+
+    Attributes:
+        source: The maps; errors that they state are left out.
+        layout: What they are brought to.
+    """
+
+    source: MapSource
+    layout: Layout
+
+    def identity(self) -> Identity:
+        """That of the maps, at the new resolution and beam."""
+        own = self.source.identity()
+        fwhm = None if own.fwhm is None else max(own.fwhm, self.layout.target_fwhm)
+        return replace(own, nside=self.layout.nside, fwhm=fwhm)
+
+    def read(self, sim: int) -> dict[str, np.ndarray]:
+        """The lowered maps."""
+        maps, layout = self.source.read(sim)["maps"], self.layout
+        old, new = self.source.identity().fwhm, self.identity().fwhm
+        lowered, bad = lower(maps, np.isnan(maps).any(axis=0), layout.fields, layout.nside, layout.lmax, old, new)
+        return {"maps": np.where(bad, np.nan, lowered - np.mean(lowered, axis=1, where=~bad, keepdims=True))}
+
+    def about(self) -> dict[str, Any]:
+        """What the source says."""
+        return self.source.about() | {"lowered from nside": self.source.identity().nside}
 
 
 @dataclass(frozen=True)
