@@ -12,10 +12,10 @@ def galactic_mask(nside: int, cut_degrees: float) -> np.ndarray:
 
     Args:
         nside: HEALPix resolution.
-        cut_degrees: Latitude |b| [degrees] that a pixel's centre must exceed; 0 keeps the whole sky but the equator.
+        cut_degrees: Latitude `|b|` [degrees] that a pixel's centre must exceed; 0 keeps the whole sky but the equator.
 
     Returns:
-        True where |b| > cut, bool, shape (npix,), NESTED.
+        True where `|b|` > cut, bool, shape (npix,), NESTED.
 
     Raises:
         ValueError: If the cut is outside 0 to 90 degrees.

@@ -107,7 +107,7 @@ def label(method: str) -> str:
 
 
 def region_text(region: str) -> str:
-    """A region's name for people: `b20` is |b| > 20°, `brightest20%` the brightest 20 % of the foregrounds."""
+    """A region's name for people: `b20` is `|b| > 20°`, `brightest20%` the brightest 20 % of the foregrounds."""
     if region[:1] == "b" and region[1:].replace(".", "").isdigit():
         return f"|b| > {region[1:]}°"
     if region.endswith("%"):

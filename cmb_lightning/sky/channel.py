@@ -33,7 +33,7 @@ class Channel:
     alpha: float = 0.0
     """Slope of the correlated noise: N_l = N_white (1 + (l / l_knee)^-alpha)."""
     variance_map: str = ""
-    """FITS file and column of the noise variance, `file.fits:column`; empty for homogeneous noise."""
+    """FITS file of the noise variance, with a column's name after a colon; empty for homogeneous noise."""
     noise_spectrum: str = ""
     """File of the noise's N_l, in place of all other noise; empty for none."""
     beam_file: str = ""
