@@ -3,7 +3,8 @@
 import json
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import numpy as np
 from cmb_lightning.data import publish
 from cmb_lightning.data.content import AGREEMENT, Statistics, check_tensors, disagreement, shapes
 from cmb_lightning.data.layout import Layout
-from cmb_lightning.data.mixing import observe
+from cmb_lightning.data.mixing import Mix, observe
 from cmb_lightning.data.names import check_name
+from cmb_lightning.data.reading import read_sky
 from cmb_lightning.data.recipe import canonical, differing_keys, nearest, recipe_id
 from cmb_lightning.data.tensorfile import BadFile, TensorFile, digest, dump
 from cmb_lightning.data.versions import versions
@@ -125,6 +127,20 @@ class SplitCache:
         with self._open(index) as file:
             return self._header(file)
 
+    @contextmanager
+    def open(self, index: int) -> Iterator[TensorFile]:
+        """The file of a simulation, open.
+
+        Raises:
+            FileNotFoundError: It is missing.
+            BadFile: It is damaged, as may show in the course of reading.
+        """
+        try:
+            with self._open(index) as file:
+                yield file
+        except BadFile as error:
+            raise self._bad(index, error) from None
+
     def read(self, index: int, names: tuple[str, ...] | None = None, pixels: slice | None = None) -> dict[str, Any]:
         """Tensors of a simulation.
 
@@ -137,20 +153,27 @@ class SplitCache:
             FileNotFoundError: It is missing.
             BadFile: It is damaged.
         """
-        try:
-            with self._open(index) as file:
-                names = tuple(file.entries) if names is None else names
-                return {name: file.read(name, pixels=pixels if name != "gain" else None) for name in names}
-        except BadFile as error:
-            raise self._bad(index, error) from None
+        with self.open(index) as file:
+            names = tuple(file.entries) if names is None else names
+            return {name: file.read(name, pixels=pixels if name != "gain" else None) for name in names}
 
-    def read_channel(self, index: int, name: str, channel: int) -> np.ndarray:
-        """One channel of a tensor, shape (pixel,), read without the rest."""
-        try:
-            with self._open(index) as file:
-                return file.read(name, row=channel)
-        except BadFile as error:
-            raise self._bad(index, error) from None
+    def observed(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """The observed sky of a simulation, shape (channel, pixel), and its target, shape (field, pixel)."""
+        with self.open(index) as file:
+            gain = file.read("gain")
+            noise = [[(np.float32(1), file)]] * len(gain)
+            return read_sky(file, file, noise, gain), file.read("target")
+
+    def mixed(self, mix: Mix) -> np.ndarray:
+        """The sky of a mix of simulations, shape (channel, pixel)."""
+        with ExitStack() as stack:
+            sims = {mix.cmb, mix.foregrounds, *mix.noise.ravel().tolist()}
+            files = {index: stack.enter_context(self.open(index)) for index in sims}
+            noise = [
+                [(weight, files[index]) for weight, index in zip(*pair, strict=True)]
+                for pair in zip(mix.weights, mix.noise.tolist(), strict=True)
+            ]
+            return read_sky(files[mix.cmb], files[mix.foregrounds], noise, mix.gain)
 
     def publish(self, index: int, tensors: Mapping[str, np.ndarray]) -> bool:
         """Writes a simulation, unless another process was first.

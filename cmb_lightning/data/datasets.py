@@ -62,37 +62,19 @@ class PreparedParts:
         with ThreadPoolExecutor(n_threads) as executor:
             list(executor.map(fill, range(n_sims)))
 
-    def part(self, name: str, index: int) -> np.ndarray:
-        """A prepared component of a simulation, shape (channel, ...)."""
-        return self._parts[name][index].numpy()
-
-    def channel(self, name: str, index: int, channel: int) -> np.ndarray:
-        """One channel of it."""
-        return self._parts[name][index, channel].numpy()
+    def mixed(self, mix: Mix) -> np.ndarray:
+        """The prepared sky of a mix, shape (channel, ...)."""
+        noise = [
+            sum(weight * self._parts["noise"][sim, channel].numpy() for weight, sim in zip(*pair, strict=True))
+            for channel, pair in enumerate(zip(mix.weights, mix.noise.tolist(), strict=True))
+        ]
+        parts = {name: self._parts[name][getattr(mix, name)].numpy() for name in ("cmb", "foregrounds")}
+        return observe({**parts, "noise": np.stack(noise), "gain": mix.gain})
 
     @staticmethod
     def size(data: SplitData, n_sims: int, preparation: Preparation) -> int:
         """Bytes that the components of so many simulations take."""
         return len(COMPONENTS) * n_sims * preparation.prepare(data.cache.read(0, ("cmb",))["cmb"]).nbytes
-
-
-class RawParts:
-    """The components of a split's simulations as they are on disk, as `PreparedParts` would give them.
-
-    Args:
-        data: The split.
-    """
-
-    def __init__(self, data: SplitData) -> None:
-        self._cache = data.cache
-
-    def part(self, name: str, index: int) -> np.ndarray:
-        """A component of a simulation, shape (channel, pixel)."""
-        return self._cache.read(index, (name,))[name]
-
-    def channel(self, name: str, index: int, channel: int) -> np.ndarray:
-        """One channel of it, read without the rest."""
-        return self._cache.read_channel(index, name, channel)
 
 
 class MixedDataset(Dataset):
@@ -127,7 +109,7 @@ class MixedDataset(Dataset):
         self._data, self._n_sims, self._n_samples, self._seed = data, n_sims, n_samples, seed
         self._symmetries = symmetries
         self._scatter, self._preparation = gain_scatter, preparation
-        self._parts, self._prepared = parts or RawParts(data), parts is not None
+        self._parts = parts
         names = [channel.rpartition("_")[0] for channel in data.cache.layout.channels]
         self._bands = np.unique(names, return_inverse=True)[1]
 
@@ -137,20 +119,15 @@ class MixedDataset(Dataset):
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
         epoch, index = key
         mix = draw_mix(self._seed, epoch, index, self._n_sims, self._bands, self._scatter)
-        parts = {name: self._parts.part(name, getattr(mix, name)) for name in ("cmb", "foregrounds")}
-        sky = observe({**parts, "noise": self._noise(mix), "gain": mix.gain})
-        sample: dict[str, Any] = self._preparation.finish(sky if self._prepared else self._preparation.prepare(sky))
+        if self._parts is None:
+            prepared = self._preparation.prepare(self._data.cache.mixed(mix))
+        else:
+            prepared = self._parts.mixed(mix)
+        sample: dict[str, Any] = self._preparation.finish(prepared)
         sample["target"] = self._data.cache.read(mix.cmb, ("target",))["target"]
         if self._symmetries:
             sample = transform(sample, draw_symmetry(self._seed, epoch, index), self._data.cache.layout)
         return {**sample, "index": np.int64(index)}
-
-    def _noise(self, mix: Mix) -> np.ndarray:
-        rows = [
-            sum(w * self._parts.channel("noise", sim, channel) for w, sim in zip(weights, sims, strict=True))
-            for channel, (weights, sims) in enumerate(zip(mix.weights, mix.noise, strict=True))
-        ]
-        return np.stack(rows)
 
 
 class FixedDataset(Dataset):
@@ -176,10 +153,9 @@ class FixedDataset(Dataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         if index in self._kept:
             return self._kept[index]
-        parts = self._data.cache.read(index)
-        observed = observe(parts)
+        observed, target = self._data.cache.observed(index)
         sample: dict[str, Any] = self._preparation.finish(self._preparation.prepare(observed))
-        sample |= {"target": parts["target"], "observed": observed, "index": np.int64(index), "split": self._data.name}
+        sample |= {"target": target, "observed": observed, "index": np.int64(index), "split": self._data.name}
         size = sum(value.nbytes for value in sample.values() if isinstance(value, np.ndarray))
         if size * self._n_sims <= self._keep_bytes:
             self._kept[index] = sample

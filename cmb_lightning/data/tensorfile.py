@@ -113,30 +113,43 @@ class TensorFile:
         """Closes the file."""
         os.close(self._descriptor)
 
-    def read(self, name: str, row: int | None = None, pixels: slice | None = None) -> np.ndarray:
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of a tensor.
+
+        Raises:
+            BadFile: There is no such tensor.
+        """
+        if name not in self.entries:
+            raise BadFile(f"it holds no '{name}', only {', '.join(sorted(self.entries))}")
+        return self.entries[name].shape
+
+    def read(
+        self, name: str, row: int | None = None, pixels: slice | None = None, out: np.ndarray | None = None
+    ) -> np.ndarray:
         """A tensor, or a part of it, read without the rest.
 
         Args:
             name: The tensor.
             row: One index of its first axis, which is then dropped; all when None.
             pixels: A contiguous slice of its last axis; all when None.
+            out: Where it is put, of its type and the shape of the part; a new array when None.
 
         Raises:
             BadFile: There is no such tensor, or the file ends too soon.
         """
-        if name not in self.entries:
-            raise BadFile(f"it holds no '{name}', only {', '.join(sorted(self.entries))}")
+        shape = self.shape(name)
         entry = self.entries[name]
-        shape, start = entry.shape, entry.start
+        start = entry.start
         if row is not None:
             shape = shape[1:]
             start += range(entry.shape[0])[row] * entry.dtype.itemsize * int(np.prod(shape, dtype=np.int64))
         if pixels is None:
-            return self._pread(np.empty(shape, entry.dtype), start)
+            return self._pread(np.empty(shape, entry.dtype) if out is None else out, start)
         first, last, step = pixels.indices(shape[-1])
         if step != 1:
             raise ValueError(f"pixels: {pixels} is not a contiguous slice.")
-        out = np.empty((*shape[:-1], max(last - first, 0)), entry.dtype)
+        if out is None:
+            out = np.empty((*shape[:-1], max(last - first, 0)), entry.dtype)
         rows = out.reshape(-1, out.shape[-1])
         for i, part in enumerate(rows):
             self._pread(part, start + (i * shape[-1] + first) * entry.dtype.itemsize)

@@ -10,7 +10,7 @@ from cmb_lightning.data import cache as cache_module
 from cmb_lightning.data.cache import NotDeterministic, SplitCache
 from cmb_lightning.data.content import Statistics
 from cmb_lightning.data.generation import make_split
-from cmb_lightning.data.mixing import observe
+from cmb_lightning.data.mixing import draw_mix, observe
 from cmb_lightning.data.tensorfile import BadFile
 from cmb_lightning.errors import ConfigError
 from tests.data.fakes import LAYOUT, Toy, contents, toy_cache
@@ -29,7 +29,21 @@ def test_it_gives_back_what_was_made(cache):
     assert read.keys() == made.keys()
     assert all(np.array_equal(read[name], made[name]) and read[name].dtype == np.float32 for name in made)
     assert np.array_equal(cache.read(1, ("noise",), slice(64, 128))["noise"], made["noise"][:, 64:128])
-    assert np.array_equal(cache.read_channel(1, "noise", 1), made["noise"][1])
+
+
+@pytest.mark.parametrize("piece", [100, 1 << 16])
+def test_skies_are_added_up_as_they_are_read(cache, monkeypatch, piece):
+    monkeypatch.setattr("cmb_lightning.data.reading.PIECE", piece)
+    sims = [cache.read(index) for index in range(3)]
+    observed, target = cache.observed(1)
+    assert np.array_equal(observed, observe(sims[1])) and np.array_equal(target, sims[1]["target"])
+    mix = draw_mix(1, 2, 3, 3, np.array([0, 1]), np.array([0.1, 0.2]))
+    noise = [
+        sum(weight * sims[index]["noise"][c] for weight, index in zip(mix.weights[c], mix.noise[c], strict=True))
+        for c in range(2)
+    ]
+    parts = {"cmb": sims[mix.cmb]["cmb"], "foregrounds": sims[mix.foregrounds]["foregrounds"]}
+    assert np.array_equal(cache.mixed(mix), observe({**parts, "noise": np.stack(noise), "gain": mix.gain}))
 
 
 def test_the_header_describes_the_simulation(cache):
