@@ -203,7 +203,7 @@ def test_generator_is_the_one_of_the_stored_values():
     made = simulator(fields=("I", "Q", "U")).simulate("train", 0)
     found = {name: [*values.ravel()[:2].tolist(), float(values.std())] for name, values in made.items()}
     for name, values in STORED.items():
-        assert found[name] == pytest.approx(values, rel=0, abs=1e-5 * values[2]), name  # as another processor may differ
+        assert found[name] == pytest.approx(values, rel=0, abs=1e-5 * values[2]), name  # as processors may differ
 
 
 STORED = {
