@@ -17,7 +17,7 @@ from cmb_lightning.cleaning.linear import LinearEstimate
 from cmb_lightning.data.layout import Layout
 from cmb_lightning.errors import ConfigError
 from cmb_lightning.parser import condense, reason
-from cmb_lightning.results.collect import Cleaner, FixedLinear, PixelILC, collect, collect_observed
+from cmb_lightning.results.collect import Cleaner, FixedLinear, NeedletILC, PixelILC, collect, collect_observed
 from cmb_lightning.results.comparable import Settings
 from cmb_lightning.results.compare import compare
 from cmb_lightning.results.comparison_files import write_comparison
@@ -28,15 +28,15 @@ from cmb_lightning.results.sources import Statements
 from cmb_lightning.results.tables import print_scores
 from cmb_lightning.sky.units import arcmin, parse
 
-CLASSICAL = {"ilc": "pixel ILC", "linear": "trained linear"}
+CLASSICAL = {"ilc": "pixel ILC", "nilc": "needlet ILC", "linear": "trained linear"}
 DESCRIPTION = """\
 Compare cleaned maps with the truth of one or more splits, simulation by simulation: a page to read, and tables.
 
 Each SOURCE is one of
   runs/mine                 a run; predict has left its cleaned maps there
   maps/clean_{sim:03d}.fits maps that something else made: a template, a folder or one file
-  ilc                       the pixel ILC, run on the observed maps
-  linear                    the trained linear estimate, with the weights of the runs that are named
+  ilc, nilc                 the pixel or needlet ILC, with weights from each observed map
+  linear, linear@mine       the trained linear estimate, with the weights of the runs that are named, or of run `mine`
 One source alone is an evaluation. Others are compared with the first. NAME=SOURCE gives a source another name.
 """
 
@@ -99,8 +99,8 @@ def main(arguments: list[str]) -> None:
         raise ConfigError("sources: two have the same name; give one another, NAME=SOURCE.")
     runs = {name: Path(path) for name, path in named.items() if (Path(path) / "fit" / "config.yaml").is_file()}
     for name, path in named.items():
-        if path not in CLASSICAL and "{" not in path and not Path(path).exists():
-            raise ConfigError(f"sources: {path!r} is no run, no folder or file of maps, and neither ilc nor linear.")
+        if not is_classical(path) and "{" not in path and not Path(path).exists():
+            raise ConfigError(f"sources: {path!r} is no run, no folder or file of maps, and none of ilc, nilc, linear.")
         if name in runs and not any(runs[name].rglob("*.fits")):
             raise ConfigError(f"sources: the run {path} has no cleaned maps; run predict with its configuration first.")
     if not given.data and not runs:
@@ -113,10 +113,10 @@ def main(arguments: list[str]) -> None:
     mask = None if given.mask is None else read_mask(Path(given.mask), layout.nside)
     stated = Statements(given.unit, given.ordering, given.coordinates, arcmin(given.fwhm, "fwhm"))
     statements = {name: stated for name in ("", *named) if name not in runs}
-    paths = {name: path for name, path in named.items() if path not in CLASSICAL}
+    paths = {name: path for name, path in named.items() if not is_classical(path)}
     if given.truth:
         if len(paths) < len(named):
-            raise ConfigError("sources: `ilc` and `linear` need simulated maps; leave them out beside --truth.")
+            raise ConfigError("sources: `ilc`, `nilc` and `linear` need simulated maps; leave them out beside --truth.")
         truths, methods = collect_observed(given.truth, splits, paths, layout, statements)
     else:
         if unknown := [name for name in splits if name not in module.splits]:
@@ -180,22 +180,30 @@ def classical(named: Mapping[str, str], layout: Layout, runs: Mapping[str, Path]
     Raises:
         ConfigError: If the trained linear estimate is wanted, and no run has weights, or several have different ones.
     """
-    cleaners: dict[str, Cleaner] = {name: PixelILC(layout) for name, kind in named.items() if kind == "ilc"}
-    linear = [name for name, kind in named.items() if kind == "linear"]
-    if linear:
-        files = {name: run / "linear_weights.safetensors" for name, run in runs.items()}
-        contents = {name: path.read_bytes() for name, path in files.items() if path.is_file()}
+    blind: dict[str, type[PixelILC | NeedletILC]] = {"ilc": PixelILC, "nilc": NeedletILC}
+    cleaners: dict[str, Cleaner] = {name: blind[kind](layout) for name, kind in named.items() if kind in blind}
+    for name, kind in named.items():
+        if not is_classical(kind) or kind in blind:
+            continue
+        wanted = kind.partition("@")[2]
+        files = {run: path / "linear_weights.safetensors" for run, path in runs.items() if wanted in ("", run)}
+        contents = {run: path.read_bytes() for run, path in files.items() if path.is_file()}
         if not contents:
             raise ConfigError("sources: `linear` needs a run among the sources whose training fitted the weights.")
         if len(set(contents.values())) > 1:
             raise ConfigError(
                 f"sources: {' and '.join(contents)} were trained with different linear weights, so `linear` is not one"
-                " method; compare with it one run at a time."
+                f" method; say whose: linear@{next(iter(contents))}."
             )
         weights = load_weights(files[next(iter(contents))])
         estimate = LinearEstimate(layout, weights, regions=weights.weights.shape[1])
-        cleaners |= {name: FixedLinear(estimate) for name in linear}
+        cleaners[name] = FixedLinear(estimate)
     return cleaners
+
+
+def is_classical(source: str) -> bool:
+    """Whether a source is a classical method and no path."""
+    return source.partition("@")[0] in CLASSICAL
 
 
 def _name(source: str) -> tuple[str, str]:
@@ -206,6 +214,6 @@ def _name(source: str) -> tuple[str, str]:
 def _predicted_splits(named: Mapping[str, str], default: list[str]) -> list[str]:
     """Splits of the first source that says them."""
     for path in named.values():
-        if path not in CLASSICAL and (found := [split for split in find_predictions(path) if split]):
+        if not is_classical(path) and (found := [split for split in find_predictions(path) if split]):
             return found
     return default

@@ -34,6 +34,24 @@ class PixelILC:
 
 
 @dataclass(frozen=True)
+class NeedletILC:
+    """The needlet ILC with each map's own weights, one set for each scale, as a method of a comparison.
+
+    Delabrouille et al. 2009, with cosine needlets and covariances over the full sky.
+
+    Attributes:
+        layout: What the maps look like.
+    """
+
+    layout: Layout
+
+    def __call__(self, observed: np.ndarray) -> np.ndarray:
+        """The cleaned map, shape (1, npix)."""
+        alm = harmonics(observed, self.layout)
+        return to_maps(LinearEstimate(self.layout, regions=1).fit([(alm, alm)])(alm)[None], self.layout)
+
+
+@dataclass(frozen=True)
 class FixedLinear:
     """The linear estimate with weights that training fixed, as a method of a comparison.
 

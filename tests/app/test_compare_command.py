@@ -191,6 +191,7 @@ def test_weights_of_different_trainings_are_no_one_method(inside, tmp_path, caps
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x00")
     line = refused(capsys, "runs/a", tmp_path / "c", "linear", "--splits", "test")
     assert "a and c were trained with different linear weights" in line
+    assert "say whose: linear@a" in line
     (tmp_path / "c" / "linear_weights.safetensors").unlink()
     assert "`linear` needs a run" in refused(capsys, tmp_path / "c", "linear", "--splits", "test")
 
