@@ -64,6 +64,8 @@ def program(tmp_path):
 
     def start(delay: float, n_workers: int, **options) -> subprocess.Popen:
         command = [sys.executable, str(script), str(tmp_path / "cache"), str(delay), str(n_workers)]
+        # A background job of a shell, as these tests may be, starts with SIGINT ignored.
+        options["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
         running.append(subprocess.Popen(command, env=environment, start_new_session=True, **options))
         return running[-1]
 

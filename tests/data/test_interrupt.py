@@ -27,7 +27,9 @@ run: {root}/run
 def test_it_leaves_whole_simulations_and_says_by_its_status_what_stopped_it(tmp_path, number, code):
     (tmp_path / "config.yaml").write_text(CONFIG.format(root=tmp_path))
     command = [sys.executable, "-m", "cmb_lightning", "simulate", "--config", str(tmp_path / "config.yaml")]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=hear_interrupts
+    ) as process:
         try:
             wait_for_simulations(tmp_path, process)
             os.killpg(process.pid, number)  # as a terminal or a batch system does
@@ -39,6 +41,11 @@ def test_it_leaves_whole_simulations_and_says_by_its_status_what_stopped_it(tmp_
     assert "Traceback" not in errors
     files = sorted(tmp_path.rglob("sim*.safetensors"))
     assert files and len({file.stat().st_size for file in files}) == 1
+
+
+def hear_interrupts() -> None:
+    """A background job of a shell, as these tests may be, starts with SIGINT ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_for_simulations(root: Path, process: subprocess.Popen) -> None:
