@@ -13,7 +13,11 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True  # else a dataclass's attributes are described twice
 exclude_patterns = ["_build"]
 html_theme = "alabaster"
-html_theme_options = {"description": "Learn to take the CMB out of the microwave sky", "page_width": "1080px"}
+html_theme_options = {
+    "description": "Learn to take the CMB out of the microwave sky",
+    "page_width": "1160px",
+    "sidebar_width": "250px",
+}
 html_static_path = []
 html_copy_source = html_show_sourcelink = False
 html_show_copyright = False

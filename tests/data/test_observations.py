@@ -1,8 +1,10 @@
+from pathlib import Path
 from types import SimpleNamespace
 
 import healpy
 import numpy as np
 import pytest
+import yaml
 
 from cmb_lightning.data.datasets import Unprepared
 from cmb_lightning.data.observations import ObservationsDataModule, fill, remove_moments, to_galactic
@@ -184,3 +186,47 @@ def test_monopole_and_dipole_are_those_of_the_good_pixels():
     values[bad] = 1e6
     assert np.allclose(remove_moments(values, bad, dipole=True), [5, 1, -2, 3], atol=1e-4)
     assert np.abs(values[~bad]).max() < 1e-5
+
+
+@pytest.mark.filterwarnings("ignore:.*rms of")
+def test_files_like_planck_s_are_read_with_the_configuration_for_them(tmp_path):
+    """The CMB alone at each map's own beam, at nsides of 16 (LFI) and 32 (HFI): it comes out at the model's."""
+    config = yaml.safe_load((Path(__file__).parents[2] / "configs" / "planck_maps.yaml").read_text())
+    options = config["data"]["init_args"]
+    (files,) = options["observations"].values()
+    alm = healpy.synalm(1e4 / (np.arange(17) + 1.0) ** 3, lmax=16)
+    alm[0] = 0
+    for band, path in files.items():
+        values = healpy.alm2map(alm, 16 if "LFI" in path else 32, fwhm=np.radians(fwhm_of(options["map_fwhm"][band])))
+        unit = "MJy/sr" if band in ("545", "857") else "K_CMB"
+        (channel,) = Instrument.load("real_sky_64", 8, [band]).channels
+        healpy.write_map(
+            tmp_path / Path(path).name,
+            [healpy.reorder((values + 10) / to_uK_CMB(channel.frequency, unit), r2n=True), np.zeros_like(values)],
+            nest=True,
+            coord="G",
+            column_names=["I_STOKES", "HITS"],
+            column_units=[unit, ""],
+            dtype=[np.float32, np.float32],
+        )
+    there = {"mine": {band: str(tmp_path / Path(path).name) for band, path in files.items()}}
+    batch = batch_of(ObservationsDataModule(**options | {"observations": there, "nside": 8}))
+    for row, channel in zip(batch["observed"][0].numpy(), Instrument.load("real_sky_64", 8).channels, strict=True):
+        expected = healpy.alm2map(alm, 8, fwhm=np.radians(channel.fwhm / 60))
+        np.testing.assert_allclose(
+            healpy.reorder(row, n2r=True), expected - expected.mean(), atol=0.01 * expected.std()
+        )
+
+
+def fwhm_of(text: str) -> float:
+    """Degrees of `7.2 arcmin`."""
+    return float(text.removesuffix(" arcmin")) / 60
+
+
+def test_a_beam_broader_than_the_instrument_s_is_refused(tmp_path):
+    for band in BANDS:
+        write(tmp_path, f"{band}.fits")
+    with pytest.raises(ConfigError, match="map_fwhm: 3 deg is broader than the 150 arcmin"):
+        module(tmp_path, map_fwhm={"100": "3 deg"})
+    with pytest.raises(ConfigError, match="map_fwhm: there is no band '30'"):
+        module(tmp_path, map_fwhm={"30": "3 deg"})
