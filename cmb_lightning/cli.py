@@ -74,13 +74,15 @@ class CleaningCLI(LightningCLI):
         self.run_folder = RunFolder(config["run"])
         if config["checkpoint"]["dirpath"] is None:
             config["checkpoint"]["dirpath"] = str(self.run_folder.checkpoints)
-        text = self.resolved = self._parser(self.subcommand).dump(config, skip_validation=True)
+        parser = self._parser(self.subcommand)
+        text = self.resolved = parser.dump(config, skip_validation=True)
+        defaults = parser.dump(parser.get_defaults(skip_validation=True), skip_validation=True)
         if config["trainer"]["fast_dev_run"] or self.subcommand == "simulate":
             pass
         elif self.subcommand == "fit":
-            self.run_folder.check_config(text)
+            self.run_folder.check_config(text, defaults)
         else:
-            self.run_folder.check_config(text, keys="model.")
+            self.run_folder.check_config(text, defaults, keys="model.")
 
     def instantiate_classes(self) -> None:
         """Make data, model and trainer, then the record of this command: what cannot work leaves nothing behind."""

@@ -90,11 +90,12 @@ class RunFolder:
                 old.setTarget(handler)
             old.close()
 
-    def check_config(self, config: str, keys: str = "") -> None:
+    def check_config(self, config: str, defaults: str, keys: str = "") -> None:
         """Refuse a configuration that is not the one this run was trained with.
 
         Args:
             config: The resolved configuration, YAML.
+            defaults: The program's defaults, YAML: a key that is new since the run began counts if it is not at its own.
             keys: Only look at keys that start so.
 
         Raises:
@@ -103,12 +104,13 @@ class RunFolder:
         trained = self.path / "fit" / "config.yaml"
         if not trained.is_file() or not self.saved():
             return
-        there, here = (flatten(yaml.safe_load(text)) for text in (trained.read_text(), config))
+        there, here, default = (flatten(yaml.safe_load(text)) for text in (trained.read_text(), config, defaults))
         differ = [
             f"{key}: {there.get(key)!r} there, {here.get(key)!r} here"
             for key in sorted(there.keys() | here.keys())
             if _value(key, there.get(key)) != _value(key, here.get(key))
             and key.startswith(keys)
+            and not (key not in there and key in default and here[key] == default[key])
             and not any(key == free or key.startswith(free + ".") for free in FREE)
         ]
         if differ:
