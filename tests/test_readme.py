@@ -34,6 +34,8 @@ SMALL = {
 
 def smaller(command: list[str]) -> list[str]:
     """The command with few and small maps and a network that fits them."""
+    if command[1] == "compare":
+        return command[1:]
     name = next(name for name in SMALL if any(f"{name}.yaml" in word for word in command))
     extra = [f"--data.init_args.{option}" for option in SMALL[name]]
     if command[1] != "simulate":

@@ -164,7 +164,7 @@ def test_another_map_in_the_place_of_the_truth(inside, tmp_path, capsys):
         expected = np.sqrt(np.mean((maps[0] - maps[1] + maps[1].mean()) ** 2))  # the reference loses its monopole
         assert found["test", "a", "full", str(sim)][METRICS.index("RMSE")] == pytest.approx(expected, rel=1e-3)
     assert f"compared with {template}" in (tmp_path / "page" / "report.html").read_text()
-    assert "`ilc` and `linear` need simulated maps" in refused(capsys, *words, "ilc")
+    assert "`ilc`, `nilc` and `linear` need simulated maps" in refused(capsys, *words, "ilc")
 
 
 def test_on_a_mask(inside, tmp_path, capsys):
