@@ -1,6 +1,8 @@
 """Checkpoints that are whole whatever happens while they are written."""
 
+import hashlib
 import io
+import mmap
 import pickle
 import zipfile
 from pathlib import Path
@@ -12,15 +14,22 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from cmb_lightning.data.publish import replace
 from cmb_lightning.errors import ConfigError
 
+SEAL = b"sha256:"
+"""Begins the comment of the archive that a checkpoint is: the digest of all that is before it."""
+
 
 class WholeCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target, syncs and renames; reads only what passes its checksums, without running code."""
+    """Writes beside the target, syncs and renames; reads only what passes its checksum, without running code."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
+        digest_size = 2 * hashlib.sha256().digest_size
+        buffer.seek(-2, io.SEEK_END)  # the last two bytes of a zip file are the length of its comment
+        buffer.write((len(SEAL) + digest_size).to_bytes(2, "little"))
+        buffer.write(SEAL + hashlib.sha256(buffer.getvalue()).hexdigest().encode())
         replace(path, buffer.getbuffer())
 
     def load_checkpoint(
@@ -38,10 +47,12 @@ def read_checkpoint(path: str | Path, map_location: Any | None = None) -> dict[s
     check_whole(path)
     try:
         return torch.load(path, map_location=map_location or "cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError) as error:
+    except pickle.UnpicklingError as error:
         raise ConfigError(
             f"ckpt_path: {path} was not read: it holds more than numbers and text, so no checkpoint of this program."
         ) from error
+    except Exception as error:  # whatever an entry leads to that is not where it should be
+        raise _damaged(path, "its structure") from error
 
 
 def check_whole(path: str | Path) -> None:
@@ -52,8 +63,22 @@ def check_whole(path: str | Path) -> None:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            bad = archive.testzip()
+            seal = archive.comment
+            if seal.startswith(SEAL):
+                bad = None if seal == SEAL + _digest_before(path, seal) else "its checksum"
+            else:
+                bad = archive.testzip()
     except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, RuntimeError):
         bad = "its structure"  # whatever a broken length, name or flag leads to
     if bad:
-        raise ConfigError(f"ckpt_path: {path} is damaged ({bad}): use another checkpoint of the run, or train again.")
+        raise _damaged(path, bad)
+
+
+def _digest_before(path: str | Path, seal: bytes) -> bytes:
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        with memoryview(content)[: -len(seal)] as view:
+            return hashlib.sha256(view).hexdigest().encode()
+
+
+def _damaged(path: str | Path, where: str) -> ConfigError:
+    return ConfigError(f"ckpt_path: {path} is damaged ({where}): use another checkpoint of the run, or train again.")
