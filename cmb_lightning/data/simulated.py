@@ -76,6 +76,7 @@ class SimulatedDataModule(L.LightningDataModule):
         self.extremes: dict[str, Extremes] | None = None
         self.seed, self.batch_size, self.num_workers, self.n_workers = seed, batch_size, num_workers, n_workers
         self._scaled_by, self._extremes_path = scaled_by, extremes_path
+        self._position = (0, 0)  # epoch and batches of it that a resumed training has behind it
 
     # Which simulations a stage needs
 
@@ -183,9 +184,18 @@ class SimulatedDataModule(L.LightningDataModule):
         write_extremes(path, self.extremes, {name: self.identity[name] for name in self._scaled_by})
         return path
 
+    def state_dict(self) -> dict[str, int]:
+        """Where the training stands, for a checkpoint."""
+        epoch, batches = training_position(self.trainer)
+        return {"epoch": epoch, "batches": batches}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Goes on from there; Lightning makes loaders before it restores its own count."""
+        self._position = state_dict["epoch"], state_dict["batches"]
+
     def train_dataloader(self) -> DataLoader:
         """Loads training samples, from where the training stands."""
-        epoch, batches = training_position(self.trainer)
+        epoch, batches = self._position
         dataset = self.training_dataset()
         if len(dataset) < self._world_size:
             raise ConfigError(f"samples_per_epoch: {len(dataset)} is fewer than the {self._world_size} processes.")
