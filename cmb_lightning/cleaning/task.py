@@ -1,5 +1,6 @@
 """The LightningModule: a method, a network, a loss, and scores beside the linear results."""
 
+import os
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -130,6 +131,11 @@ class CleaningTask(L.LightningModule):
         return WithBaselines(inner, self.linear.estimate()) if scored and self.linear is not None else inner
 
     # Steps
+
+    def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Seed random numbers, such as dropout's, for this batch alone, so that a resumed training draws the same."""
+        key = [int(os.environ.get("PL_GLOBAL_SEED", 0)), self.current_epoch, batch_idx, self.global_rank]
+        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]))
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         """Cleaned maps [uK_CMB], shape (batch, field, npix), NESTED, from a prepared batch."""
