@@ -61,6 +61,7 @@ class CleaningCLI(LightningCLI):
                 "checkpoint.filename": "epoch{epoch:04d}",
                 "checkpoint.auto_insert_metric_name": False,
                 "checkpoint.save_last": True,
+                "checkpoint.save_on_train_epoch_end": True,  # also after epochs without validation
                 "checkpoint.enable_version_counter": False,
             }
         )
@@ -74,6 +75,8 @@ class CleaningCLI(LightningCLI):
         self.run_folder = RunFolder(config["run"])
         if config["checkpoint"]["dirpath"] is None:
             config["checkpoint"]["dirpath"] = str(self.run_folder.checkpoints)
+        if config["trainer"]["fast_dev_run"]:
+            config["checkpoint"]["save_last"] = False  # Lightning would, over that of the run
         parser = self._parser(self.subcommand)
         text = self.resolved = parser.dump(config, skip_validation=True)
         defaults = parser.dump(parser.get_defaults(skip_validation=True), skip_validation=True)
@@ -91,7 +94,8 @@ class CleaningCLI(LightningCLI):
         except (ValueError, FileNotFoundError, MisconfigurationException) as error:
             raise ConfigError(reason(error)) from error
         if rank_zero_only.rank == 0:
-            self.run_folder.begin(self.subcommand, self.resolved)
+            fast = self.config[self.subcommand]["trainer"]["fast_dev_run"]  # is no part of the run that it tries
+            self.run_folder.begin("fast_dev_run" if fast else self.subcommand, self.resolved)
 
     def _parse_ckpt_path(self) -> None:
         """Take nothing from a checkpoint into the configuration."""
@@ -101,7 +105,9 @@ class CleaningCLI(LightningCLI):
         config = self.config_init[self.subcommand]["trainer"]
         root = str(self.run_folder.path)
         kwargs["default_root_dir"] = root
-        if config["logger"] in (None, True):
+        if self.subcommand != "fit":
+            kwargs["logger"] = False  # scores of other commands are no points on the curves of the training
+        elif config["logger"] in (None, True):
             kwargs["logger"] = TensorBoardLogger(root, name="", version="tensorboard", default_hp_metric=False)
         callbacks = list(config["callbacks"] or [])
         if config["enable_progress_bar"] is not False and sys.stderr.isatty():
@@ -128,6 +134,8 @@ class CleaningCLI(LightningCLI):
             kwargs["ckpt_path"] = self._checkpoint(kwargs.get("ckpt_path"))
             tell(f"Going on from {kwargs['ckpt_path']}.")
         self.trainer.fit(**kwargs)
+        if not self.trainer.fast_dev_run:
+            self._save_end()
         if self.trainer.is_global_zero and not self.trainer.fast_dev_run and not self.trainer.interrupted:
             epochs = self.trainer.current_epoch
             self.run_folder.finish_fit(epochs)
@@ -148,6 +156,12 @@ class CleaningCLI(LightningCLI):
         self.trainer.predict(**kwargs)
         writers = [callback for callback in self.trainer.callbacks if isinstance(callback, PredictionWriter)]
         tell(f"Cleaned maps: {writers[0].path.text.replace('{root}', str(self.run_folder.path))}")
+
+    def _save_end(self) -> None:
+        """Leave the end of the training as the last checkpoint, also where it falls between two of them."""
+        last = self.run_folder.checkpoints / "last.ckpt"
+        if not last.is_file() or read_checkpoint(last)["global_step"] != self.trainer.global_step:
+            self.trainer.save_checkpoint(last)
 
     def _score(self, run: Any, kwargs: dict[str, Any]) -> None:
         kwargs["ckpt_path"] = self._checkpoint(kwargs.get("ckpt_path"))
