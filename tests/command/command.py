@@ -1,0 +1,16 @@
+"""Several commands after one another in one process: their arguments, with `then` between them."""
+
+import sys
+from itertools import groupby
+
+from cmb_lightning.cli import main
+
+
+def run(arguments: list[str]) -> None:
+    for separator, command in groupby(arguments, lambda argument: argument == "then"):
+        if not separator:
+            main(list(command))
+
+
+if __name__ == "__main__":
+    run(sys.argv[1:])

@@ -1,0 +1,99 @@
+"""Checkpoints: plain data, whole whatever happens, and refused when they are not."""
+
+import errno
+import os
+import shutil
+
+import pytest
+import torch
+
+from cmb_lightning.checkpointing import WholeCheckpointIO, read_checkpoint
+from cmb_lightning.data import publish
+from cmb_lightning.errors import ConfigError
+
+
+def test_checkpoints_are_plain_data(trained):
+    for name in ("last", "epoch0001"):
+        checkpoint = trained.checkpoint(name)  # with weights_only
+        assert checkpoint["layout"]["channels"] == ["30_I", "100_I", "353_I"]
+        assert "hyper_parameters" not in checkpoint
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(trained):
+    last = trained.folder / "run/checkpoints/last.ckpt"
+    last.write_bytes(last.read_bytes()[:-1000])
+    resumed = trained("fit", "--trainer.max_epochs", 3)
+    assert resumed.status == 0 and "last.ckpt is damaged" in resumed.out
+    assert "Going on from run/checkpoints/epoch0001.ckpt" in resumed.out
+    assert trained.checkpoint()["epoch"] == 2
+
+
+@pytest.mark.parametrize("command", ["fit", "test"])
+def test_no_whole_checkpoint_is_an_error(trained, command):
+    for path in (trained.folder / "run/checkpoints").iterdir():
+        path.write_bytes(path.read_bytes()[:5000])
+    ended = trained(command, "--trainer.max_epochs", 3)
+    assert ended.status == 2 and "damaged" in ended.err and len(ended.err.splitlines()) == 1
+
+
+def test_a_named_checkpoint_that_is_damaged_is_refused(trained):
+    path = trained.folder / "flipped.ckpt"
+    content = bytearray((trained.folder / "run/checkpoints/last.ckpt").read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    ended = trained("test", "--ckpt_path", "flipped.ckpt")
+    assert ended.status == 2 and "flipped.ckpt is damaged" in ended.err
+
+
+def test_no_cut_and_no_flipped_byte_goes_unnoticed(tmp_path):
+    path = tmp_path / "whole.ckpt"
+    WholeCheckpointIO().save_checkpoint({"weights": torch.arange(4.0), "epoch": 3}, path)
+    content, refused = path.read_bytes(), 0
+    for position in range(0, len(content), 3):
+        flipped = bytearray(content)
+        flipped[position] ^= 0x10
+        for damaged in (content[:position], flipped):
+            path.write_bytes(damaged)
+            try:
+                found = read_checkpoint(path)
+            except ConfigError as error:
+                assert "damaged" in str(error)
+                refused += 1
+            else:  # only the checksum itself was hit
+                assert torch.equal(found["weights"], torch.arange(4.0)) and found["epoch"] == 3
+    assert refused > 2 * len(content) / 3 - 5
+
+
+@pytest.mark.parametrize("trouble", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")])
+def test_a_save_that_fails_leaves_the_old_checkpoint(tmp_path, monkeypatch, trouble):
+    path = tmp_path / "last.ckpt"
+    WholeCheckpointIO().save_checkpoint({"epoch": 1}, path)
+
+    def fail(*_):
+        raise trouble
+
+    monkeypatch.setattr(publish.os, "replace", fail)  # between the temporary file and its name
+    with pytest.raises(type(trouble)):
+        WholeCheckpointIO().save_checkpoint({"epoch": 2}, path)
+    assert read_checkpoint(path) == {"epoch": 1} and os.listdir(tmp_path) == ["last.ckpt"]
+
+
+def test_a_full_disk_stops_with_one_line(trained, monkeypatch):
+    before = trained.weights()
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(publish.os, "replace", fail)
+        patched.setattr("cmb_lightning.run.replace", lambda *_: None)
+        patched.setattr("cmb_lightning.cleaning.task.save_weights", lambda *_: None)
+        ended = trained("fit", "--trainer.max_epochs", 3)
+    assert ended.status == 2 and "No space left" in ended.err and len(ended.err.splitlines()) == 1
+    assert all(torch.equal(before[name], tensor) for name, tensor in trained.weights().items())
+
+
+def test_a_moved_run_goes_on(trained, tmp_path):
+    shutil.move(tmp_path / "run", tmp_path / "moved")
+    assert trained("fit", "--run", "moved", "--trainer.max_epochs", 3).status == 0
+    assert torch.load(tmp_path / "moved/checkpoints/last.ckpt", weights_only=True)["epoch"] == 2

@@ -1,0 +1,127 @@
+"""A training that was stopped, in whatever way, goes on to the same weights to the bit."""
+
+import os
+import shutil
+import signal
+
+import pytest
+import torch
+
+from cmb_lightning.cleaning.task import CleaningTask
+from cmb_lightning.sky.simulator import Simulator
+from tests.command.application import Application, equal
+
+EPOCHS = {"trainer": {"max_epochs": 3}}  # of 3 steps
+DROPOUT = {
+    "model": {
+        "network": {
+            "class_path": "MonteCarloDropout",
+            "init_args": {
+                "rate": 0.3,
+                "passes": 2,
+                "network": {"class_path": "HealpixUNet", "init_args": {"width": 4, "depth": 1}},
+            },
+        }
+    }
+}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A training that nothing stopped, and its data."""
+    application = Application(tmp_path_factory.mktemp("whole"), **EPOCHS)
+    assert application("fit").status == 0
+    return application
+
+
+@pytest.fixture
+def stopped(whole, tmp_path):
+    """A folder with the data, in which nothing was trained."""
+    application = whole.copy(tmp_path)
+    shutil.rmtree(tmp_path / "run")
+    return application
+
+
+def stop_at(monkeypatch, step, how):
+    """Let `how` happen in a training step, once."""
+    original, done = CleaningTask.training_step, []
+
+    def training_step(self, batch, batch_idx):
+        if self.global_step == step and not done:
+            done.append(step)
+            how()
+        return original(self, batch, batch_idx)
+
+    monkeypatch.setattr(CleaningTask, "training_step", training_step)
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+MOMENTS = {
+    "in an epoch": (5, ["--checkpoint.every_n_train_steps", 2]),
+    "after an epoch's last batch": (4, ["--checkpoint.every_n_train_steps", 3]),
+    "after an epoch": (4, []),
+    "after an epoch without validation": (4, ["--trainer.check_val_every_n_epoch", 3]),
+    "before the first checkpoint": (2, []),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_resumed_weights_are_equal_to_the_bit(whole, stopped, monkeypatch, moment):
+    step, arguments = MOMENTS[moment]
+    stop_at(monkeypatch, step, interrupt)
+    assert stopped("fit", *arguments).status == 130
+    resumed = stopped("fit", *arguments)
+    assert resumed.status == 0 and ("Going on from" in resumed.out) == (step > 2)
+    assert stopped.checkpoint()["global_step"] == 9
+    assert equal(stopped.weights(), whole.weights())
+
+
+def test_dropout_goes_on_with_the_same_random_numbers(app, monkeypatch, tmp_path_factory):
+    application = Application(app.folder, **DROPOUT, **EPOCHS)
+    uninterrupted = application.copy(tmp_path_factory.mktemp("uninterrupted"))
+    assert uninterrupted("fit").status == 0
+    stop_at(monkeypatch, 5, interrupt)
+    assert application("fit", "--checkpoint.every_n_train_steps", 2).status == 130
+    assert application("fit", "--checkpoint.every_n_train_steps", 2).status == 0
+    assert equal(application.weights(), uninterrupted.weights())
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signals_in_training_end_it_quietly(whole, stopped, monkeypatch, number, status):
+    stop_at(monkeypatch, 4, lambda: os.kill(os.getpid(), number))
+    ended = stopped("fit")
+    assert ended.status == status and "Traceback" not in ended.err
+    assert stopped("fit").status == 0 and equal(stopped.weights(), whole.weights())
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signals_in_simulating_end_it_quietly(app, monkeypatch, number, status):
+    original = Simulator.simulate
+
+    def simulate(self, split, index):
+        if index == 2:
+            os.kill(os.getpid(), number)
+        return original(self, split, index)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Simulator, "simulate", simulate)
+        ended = app("simulate")
+    assert ended.status == status and "Traceback" not in ended.err
+    assert len(app.simulations()) == 2 and not [*app.folder.rglob(".tmp-*")]
+    assert app("simulate").status == 0 and len(app.simulations()) == 9
+    assert "test: 1 simulations made" in app.log("simulate")
+
+
+def test_a_loss_that_is_no_number_stops_and_leaves_the_last_checkpoint(stopped, monkeypatch):
+    original = CleaningTask._loss
+
+    def loss(self, prediction, target):
+        return original(self, prediction, target) * (torch.nan if self.global_step == 4 else 1)
+
+    monkeypatch.setattr(CleaningTask, "_loss", loss)
+    ended = stopped("fit")
+    assert ended.status == 2 and len(ended.err.splitlines()) == 1 and "step 4" in ended.err
+    assert stopped.checkpoint()["epoch"] == 0
