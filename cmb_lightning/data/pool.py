@@ -1,4 +1,4 @@
-"""Ways of getting tasks done: one after the other here, or in a pool of processes."""
+"""Ways of getting tasks done: one after the other here, in threads, or in a pool of processes."""
 
 import errno
 import logging
@@ -10,7 +10,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    as_completed,
+    wait,
+)
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,6 +52,23 @@ def serial(function: Callable, tasks: Sequence[Any], todo: deque[int], patience:
             _stop_if_hopeless(tasks[index], error)
             outcome = Failure(error)
         yield index, outcome
+
+
+def crew(function: Callable, tasks: Sequence[Any], todo: deque[int], workers: int) -> Iterator[tuple[int, Any]]:
+    """Does tasks in threads, in any order; gives the number of each and its outcome."""
+    executor = ThreadPoolExecutor(workers)
+    try:
+        running = {executor.submit(function, tasks[index]): index for index in todo}
+        todo.clear()
+        for future in as_completed(running):
+            try:
+                outcome = future.result()
+            except Exception as error:
+                _stop_if_hopeless(tasks[running[future]], error)
+                outcome = Failure(error)
+            yield running[future], outcome
+    finally:
+        executor.shutdown(cancel_futures=True)
 
 
 def pool(function: Callable, tasks: Sequence[Any], todo: deque[int], workers: int) -> Iterator[tuple[int, Any]]:

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from cmb_lightning.data.cluster import on_cluster
-from cmb_lightning.data.pool import Failure, SimulationError, describe, pool, serial
+from cmb_lightning.data.pool import Failure, SimulationError, crew, describe, pool, serial
 
 __all__ = ["SimulationError", "Task", "default_workers", "over_simulations"]
 
@@ -68,6 +68,7 @@ def over_simulations(
     *,
     n_workers: int | None = None,
     cluster: str | None = None,
+    threads: bool = False,
     reduce: Callable[[Any, Any], Any] | None = None,
     description: str = "",
 ) -> Any:
@@ -82,6 +83,8 @@ def over_simulations(
         tasks: Small picklable descriptions of the work, such as `Task`; `str(task)` names one in errors.
         n_workers: Processes; 1 for none beside this one. When None the cores given to the job, if it is worth it.
         cluster: Address of a Dask scheduler, such as `tcp://host:8786`, whose workers are used in place of processes.
+        threads: Use threads in place of processes, which start at once: for work that is mostly done outside the
+            interpreter, such as reading.
         reduce: Joins two results; applied in the order of the tasks, so that the outcome does not depend on timing.
         description: Text beside the progress bar, which is shown on a terminal only.
 
@@ -108,6 +111,8 @@ def over_simulations(
         failures: list[tuple[int, Exception]] = []
         if cluster is not None:
             finished = on_cluster(function, tasks, rest, cluster)
+        elif threads:
+            finished = crew(function, tasks, rest, workers)
         else:
             patience = math.inf if workers == 1 else PATIENCE if n_workers is None else 0.0
             finished = chain(serial(function, tasks, rest, patience), pool(function, tasks, rest, workers))

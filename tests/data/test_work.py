@@ -66,6 +66,16 @@ def test_the_first_runs_here_and_the_rest_in_other_processes():
     assert all(pid != os.getpid() for _, pid in results[1:])
 
 
+def test_threads_stay_in_this_process_and_tell_of_failures(tmp_path):
+    assert {pid for _, pid in over_simulations(process, tasks(5), n_workers=2, threads=True)} == {os.getpid()}
+    in_order = over_simulations(name, tasks(5), n_workers=2, threads=True, reduce=joined)
+    assert in_order == "((((01)2)3)4)"
+    with pytest.raises(SimulationError, match="bad luck 2"):
+        over_simulations(fails, tasks(5, "at2"), n_workers=2, threads=True)
+    with pytest.raises(SimulationError, match="No space left"):
+        over_simulations(no_space, [Task("train", i, str(tmp_path)) for i in range(9)], n_workers=1, threads=True)
+
+
 def test_one_worker_and_little_work_stay_in_this_process():
     assert {pid for _, pid in over_simulations(process, tasks(4), n_workers=1)} == {os.getpid()}
     assert {pid for _, pid in over_simulations(process, tasks(4))} == {os.getpid()}
