@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import NoReturn
 
 import lightning as L
-import numpy as np
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from cmb_lightning.cleaning.fitted import load_weights
 from cmb_lightning.cleaning.linear import LinearEstimate
+from cmb_lightning.cleaning.regions import read_mask
 from cmb_lightning.data.layout import Layout
 from cmb_lightning.errors import ConfigError
 from cmb_lightning.parser import condense, reason
@@ -22,7 +22,6 @@ from cmb_lightning.results.comparable import Settings
 from cmb_lightning.results.compare import compare
 from cmb_lightning.results.comparison_files import write_comparison
 from cmb_lightning.results.find import find_predictions
-from cmb_lightning.results.fits import read_map
 from cmb_lightning.results.report import write_report
 from cmb_lightning.results.sources import Statements
 from cmb_lightning.results.tables import print_scores
@@ -105,7 +104,7 @@ def main(arguments: list[str]) -> None:
             raise ConfigError(f"sources: the run {path} has no cleaned maps; run predict with its configuration first.")
     if not given.data and not runs:
         raise ConfigError("data: none of the sources is a run; name the configuration that describes the data.")
-    module = data_module(Path(given.data) if given.data else next(iter(runs.values())) / "fit" / "config.yaml")
+    module = data_module(Path(given.data) if given.data else _described(next(iter(runs.values()))))
     layout = module.layout
     splits = given.splits or _predicted_splits(named, module.run_inference_on)
     cuts = tuple(float(parse(cut, "deg", "latitude_cuts").value) for cut in given.latitude_cuts)
@@ -166,14 +165,6 @@ def data_module(config: Path) -> L.LightningDataModule:
     return module
 
 
-def read_mask(path: Path, nside: int) -> np.ndarray:
-    """Which pixels to keep, NESTED, of a map that is 1 there; a finer one is averaged and cut at 0.9."""
-    found = read_map(path, unit="1", nside=nside, finer=True).nested()
-    if found.coordinates not in ("G", None):
-        raise ConfigError(f"mask: {path} is in coordinates {found.coordinates}; turn it to Galactic.")
-    return np.where(found.bad, 0, found.values).reshape(12 * nside**2, -1).mean(axis=1) > 0.9
-
-
 def classical(named: Mapping[str, str], layout: Layout, runs: Mapping[str, Path]) -> dict[str, Cleaner]:
     """The classical methods among the sources.
 
@@ -204,6 +195,12 @@ def classical(named: Mapping[str, str], layout: Layout, runs: Mapping[str, Path]
 def is_classical(source: str) -> bool:
     """Whether a source is a classical method and no path."""
     return source.partition("@")[0] in CLASSICAL
+
+
+def _described(run: Path) -> Path:
+    """The configuration of a run's cleaned maps: that of predict, which may have other data than fit."""
+    paths = (run / command / "config.yaml" for command in ("predict", "fit"))
+    return next(path for path in paths if path.is_file())
 
 
 def _name(source: str) -> tuple[str, str]:
