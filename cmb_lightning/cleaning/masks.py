@@ -7,12 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cmb_lightning.cleaning.regions import apodise, galactic_mask
+from cmb_lightning.cleaning.regions import apodise, galactic_mask, read_mask
 from cmb_lightning.errors import ConfigError
-from cmb_lightning.results.fits import read_map
 from cmb_lightning.sky.units import parse
-
-FULL = 0.9  # a coarse pixel belongs to a finer mask when so much of it does
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ class Mask:
                 raise ConfigError(
                     f"model.mask: {given!r} is neither a file nor a latitude; write one as `20 deg`."
                 ) from None
-            kept = _read(Path(given), nside)
+            kept = read_mask(Path(given), nside)
         else:
             if not 0 <= cut < 90:
                 raise ConfigError(f"model.mask: a latitude of {given} must lie between 0 and 90 deg.")
@@ -82,14 +79,3 @@ class MaskedLoss(nn.Module):
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         """The loss of maps of shape (batch, field, npix), NESTED."""
         return self.loss(prediction[..., self.pixels] * self.weight, target[..., self.pixels] * self.weight)
-
-
-def _read(path: Path, nside: int) -> np.ndarray:
-    found = read_map(path, unit="1").nested()
-    if found.nside < nside:
-        raise ConfigError(
-            f"model.mask: {path} has nside {found.nside}, below the {nside} of the maps; give a finer one."
-        )
-    if found.coordinates not in ("G", None):
-        raise ConfigError(f"model.mask: {path} is in coordinates {found.coordinates}; turn it to Galactic.")
-    return np.where(found.bad, 0, found.values).reshape(12 * nside**2, -1).mean(axis=1) > FULL

@@ -1,8 +1,12 @@
 """Parts of the sky on which maps are scored."""
 
+from pathlib import Path
+
 import ducc0
 import numpy as np
 
+from cmb_lightning.errors import ConfigError
+from cmb_lightning.results.fits import read_map
 from cmb_lightning.sky.beams import gaussian_beam
 from cmb_lightning.sky.transforms import almxfl, analysis, nest_to_ring, ring_to_nest, synthesis
 
@@ -24,6 +28,25 @@ def galactic_mask(nside: int, cut_degrees: float) -> np.ndarray:
         raise ValueError(f"cut_degrees is {cut_degrees}: a cut in Galactic latitude lies between 0 and 90 degrees.")
     colatitude = ducc0.healpix.Healpix_Base(nside, "NEST").pix2ang(np.arange(12 * nside**2))[:, 0]
     return np.abs(np.pi / 2 - colatitude) > np.radians(cut_degrees)
+
+
+def read_mask(path: Path, nside: int) -> np.ndarray:
+    """The pixels that a mask keeps.
+
+    Args:
+        path: A FITS map in Galactic coordinates that is 1 where the sky is kept.
+        nside: HEALPix resolution wanted; a finer mask keeps what it keeps nine tenths of.
+
+    Returns:
+        bool, shape (npix,), NESTED.
+
+    Raises:
+        ConfigError: If it is coarser, or in other coordinates.
+    """
+    found = read_map(path, unit="1", nside=nside, finer=True).nested()
+    if found.coordinates not in ("G", None):
+        raise ConfigError(f"mask: {path} is in coordinates {found.coordinates}; turn it to Galactic.")
+    return np.where(found.bad, 0, found.values).reshape(12 * nside**2, -1).mean(axis=1) > 0.9
 
 
 def sky_regions(nside: int, cuts: tuple[float, ...] = (20.0,)) -> dict[str, np.ndarray]:

@@ -62,7 +62,7 @@ def test_what_is_no_mask_is_refused_at_once(mask, apodisation, message):
 
 def test_masks_that_do_not_fit_are_refused(tmp_path):
     path = tmp_path / "mask.fits"
-    for nside, coordinates, message in ((NSIDE // 2, "G", "nside 8, below the 16"), (NSIDE, "E", "coordinates E")):
+    for nside, coordinates, message in ((NSIDE // 2, "G", "nside 8 where 16"), (NSIDE, "E", "coordinates E")):
         healpy.write_map(path, np.ones(12 * nside**2), coord=coordinates, overwrite=True, dtype=np.float32)
         with pytest.raises(ConfigError, match=message):
             Mask.load(str(path), NSIDE, "0 deg")
