@@ -23,7 +23,7 @@ nav a:hover { color: var(--accent); }
 figure { margin: 0; min-width: 0; }
 figure img { display: block; width: 100%; height: auto; }
 .plots img { max-width: 720px; }
-figcaption { padding: .25rem 0 0; }
+figcaption { overflow-wrap:anywhere; padding: .25rem 0 0; }
 .bar { display: flex; align-items: center; gap: .6rem; max-width: 420px; margin: .7rem 0; font-size: .85rem; }
 .bar i { flex: 1; height: .7rem; border-radius: .35rem; }
 .scroll { overflow-x: auto; margin: .4rem 0 1.2rem; }
