@@ -164,7 +164,6 @@ class ObservationsDataModule(L.LightningDataModule):
         log.info("%s: %d of %d pixels without data", name, bad.sum(), bad.size)
         return maps, bad
 
-
     def _read_band(self, path: Path, band: str) -> dict[str, HealpixMap]:
         """The fields of a band, NESTED, at the instrument's beam and the resolution wanted."""
         channels = [channel for channel in self.channels if channel.band == band]
