@@ -62,10 +62,16 @@ def program(tmp_path):
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
     running = []
 
-    def start(delay: float, n_workers: int, **options) -> subprocess.Popen:
+    def start(delay: float, n_workers: int, largest_file: int | None = None, **options) -> subprocess.Popen:
+        def before():
+            # A background job of a shell, as these tests may be, starts with SIGINT ignored.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            if largest_file is not None:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+
         command = [sys.executable, str(script), str(tmp_path / "cache"), str(delay), str(n_workers)]
         # A background job of a shell, as these tests may be, starts with SIGINT ignored.
-        options["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+        options.setdefault("preexec_fn", lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
         running.append(subprocess.Popen(command, env=environment, start_new_session=True, **options))
         return running[-1]
 
@@ -158,12 +164,7 @@ def test_told_to_stop_it_leaves_whole_simulations_and_no_process(tmp_path, golde
 def test_a_full_disk_is_an_error_and_leaves_nothing_broken(tmp_path, golden, program):
     cache = toy_cache(tmp_path / "cache", Toy())
     make_split(cache, Toy(), 2)
-    limit = len(golden[0]) // 2
-
-    def no_more():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
-    process = program(0, 1, preexec_fn=no_more, stderr=subprocess.PIPE, text=True)
+    process = program(0, 1, len(golden[0]) // 2, stderr=subprocess.PIPE, text=True)
     _, errors = process.communicate(timeout=20)
     assert process.returncode != 0
     assert "train simulation 2" in errors and "File too large" in errors
