@@ -93,6 +93,7 @@ def invoke(folder: Path, arguments: list[str]) -> Outcome:
     """Run the command as a shell would."""
     out, err, status = io.StringIO(), io.StringIO(), 0
     signals = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored in a background job, as tests may be
     argv, sys.argv = sys.argv, ["cmb-lightning", *arguments]
     try:
         with contextlib.chdir(folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):

@@ -54,6 +54,7 @@ class Command:
 
 def _run(folder: str, arguments: list[str]) -> None:
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(folder)
     for name, number in (("stdout.txt", 1), ("stderr.txt", 2)):
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)

@@ -70,9 +70,8 @@ def program(tmp_path):
                 resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
 
         command = [sys.executable, str(script), str(tmp_path / "cache"), str(delay), str(n_workers)]
-        # A background job of a shell, as these tests may be, starts with SIGINT ignored.
-        options.setdefault("preexec_fn", lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
-        running.append(subprocess.Popen(command, env=environment, start_new_session=True, **options))
+        options |= {"env": environment, "start_new_session": True, "preexec_fn": before}
+        running.append(subprocess.Popen(command, **options))
         return running[-1]
 
     yield start
