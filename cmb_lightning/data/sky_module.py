@@ -1,7 +1,6 @@
 """Simulated observations of the microwave sky, for training and scores."""
 
 import dataclasses
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -9,18 +8,12 @@ from typing import Literal
 import numpy as np
 
 from cmb_lightning.data.cache import SplitCache
-from cmb_lightning.data.datasets import FixedDataset, MixedDataset, PreparedParts, Unprepared
 from cmb_lightning.data.layout import Layout
-from cmb_lightning.data.paths import PathTemplate
-from cmb_lightning.data.simulated import SimulatedDataModule
+from cmb_lightning.data.mixing_module import MixingDataModule
 from cmb_lightning.data.splits import Split, SplitData, check_cap, check_splits
-from cmb_lightning.data.work import default_workers
-from cmb_lightning.errors import ConfigError
 from cmb_lightning.sky.instrument import Instrument
 from cmb_lightning.sky.simulator import Simulator, Sky
 from cmb_lightning.sky.units import arcmin
-
-log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -40,7 +33,7 @@ class SkySplit(Split):
     gain_errors: float | None = None
 
 
-class SkyDataModule(SimulatedDataModule):
+class SkyDataModule(MixingDataModule):
     """Simulated observations: CMB, foregrounds and noise seen by an instrument, and the CMB as the target.
 
     Args:
@@ -56,6 +49,8 @@ class SkyDataModule(SimulatedDataModule):
         max_fwhm: No beam grows beyond this, such as `180 arcmin`; no limit when None.
         target_fwhm: Beam of the target, such as `120 arcmin`; that of the smallest beam of the instrument when None.
         templates: Folder of the foregrounds' template files.
+        sky_nside: Resolution at which foregrounds are made, then lowered to `nside`, for less aliasing; None for that
+            of the maps.
         seed: Seed of all random numbers.
         dataset: Name of the data set, a folder in the cache.
         root: Folder of the cache.
@@ -88,6 +83,7 @@ class SkyDataModule(SimulatedDataModule):
         max_fwhm: str | None = None,
         target_fwhm: str | None = None,
         templates: Path | None = None,
+        sky_nside: int | None = None,
         seed: int = 0,
         dataset: str = "sky",
         root: Path = Path("cache"),
@@ -103,16 +99,12 @@ class SkyDataModule(SimulatedDataModule):
     ) -> None:
         checked = check_splits(splits)
         check_cap(n_sims_cap)
-        if samples_per_epoch is not None and samples_per_epoch < 1:
-            raise ConfigError(f"samples_per_epoch: {samples_per_epoch} must be at least 1.")
-        if keep < 0:
-            raise ConfigError(f"keep: {keep} must be 0 GiB or more.")
         loaded = Instrument.load(instrument, scale_from_nside or nside, bands, tuple(fields or "I"))
         if scale_from_nside is not None:
             loaded = loaded.scaled(nside, arcmin(max_fwhm, "max_fwhm"))
         target = arcmin(target_fwhm, "target_fwhm")
         simulators = {
-            name: Simulator(loaded, nside, lmax, target, _sky_of(split, sky or Sky()), seed, templates)
+            name: Simulator(loaded, nside, lmax, target, _sky_of(split, sky or Sky()), seed, templates, sky_nside)
             for name, split in checked.items()
         }
         one = next(iter(simulators.values()))
@@ -128,41 +120,21 @@ class SkyDataModule(SimulatedDataModule):
         for name, simulator in simulators.items():
             cache = SplitCache(root, dataset, name, simulator.recipe(name), layout)
             data[name] = SplitData(cache, simulator, checked[name], n_sims_cap)
+        trained = simulators.get("train", one)
         super().__init__(
             layout,
             data,
-            scaled_by=("train",),
+            gain_scatter=np.array([trained.sky.gain_errors * channel.gain_error for channel in trained.channels]),
             seed=seed,
+            run_inference_on=run_inference_on,
+            samples_per_epoch=samples_per_epoch,
+            symmetries=symmetries,
             batch_size=batch_size,
             num_workers=num_workers,
             n_workers=n_workers,
-            run_inference_on=run_inference_on or ["valid" if "valid" in data else next(iter(data))],
-            extremes_path=PathTemplate(extremes, "extremes", optional=("root", "dataset")),
+            keep=keep,
+            extremes=extremes,
         )
-        self._samples_per_epoch = samples_per_epoch
-        self._symmetries = symmetries
-        self._keep_bytes = int(keep * 2**30)
-
-    def training_dataset(self) -> MixedDataset:
-        """Mixed anew in each epoch; prepared maps are kept in memory if they fit."""
-        train, n_sims = self.splits["train"], self.n_sims("train")
-        simulator: Simulator = train.generator
-        preparation = Unprepared() if self.trainer is None else self.trainer.lightning_module.preparation(scored=False)
-        scatter = np.array([simulator.sky.gain_errors * channel.gain_error for channel in simulator.channels])
-        size = PreparedParts.size(train, n_sims, preparation)
-        parts = None
-        if size <= self._keep_bytes:
-            parts = PreparedParts(train, n_sims, preparation, self.n_workers or default_workers())
-        else:
-            log.info("keep: prepared training maps would take %.1f GiB; each sample is prepared anew.", size / 2**30)
-        n_samples = self._samples_per_epoch or n_sims
-        return MixedDataset(train, n_sims, n_samples, self.seed, scatter, preparation, parts, self._symmetries)
-
-    def evaluation_dataset(self, split: str) -> FixedDataset:
-        """The simulations as they are, with the linear results beside them when they are scored."""
-        scored = self._stage != "predict"
-        preparation = Unprepared() if self.trainer is None else self.trainer.lightning_module.preparation(scored=scored)
-        return FixedDataset(self.splits[split], self.n_used(split), preparation, self._keep_bytes)
 
 
 def _sky_of(split: SkySplit, default: Sky) -> Sky:

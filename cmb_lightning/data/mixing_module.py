@@ -1,0 +1,92 @@
+"""What data modules of skies in parts have in common: samples mixed anew in each epoch."""
+
+import logging
+
+import numpy as np
+
+from cmb_lightning.data.datasets import FixedDataset, MixedDataset, Preparation, PreparedParts, Unprepared
+from cmb_lightning.data.layout import Layout
+from cmb_lightning.data.paths import PathTemplate
+from cmb_lightning.data.simulated import SimulatedDataModule
+from cmb_lightning.data.splits import SplitData
+from cmb_lightning.data.work import default_workers
+from cmb_lightning.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+
+class MixingDataModule(SimulatedDataModule):
+    """Skies kept as CMB, foregrounds and noise, which training mixes.
+
+    Args:
+        layout: What the maps look like.
+        splits: The splits, by name in lower case.
+        gain_scatter: Standard deviation of the relative calibration error in training, shape (channel,).
+        seed: Seed of the mixing and of the order of training.
+        run_inference_on: Splits for test and predict; the validation split, or the first there is, when None.
+        samples_per_epoch: Training samples in an epoch; as many as there are training simulations when None.
+        symmetries: Turn and mirror training samples by the exact symmetries of HEALPix.
+        batch_size: Maps in a batch.
+        num_workers: Processes that load data; 0 for none beside the training's own.
+        n_workers: Processes that simulate; the cores given to the job when None.
+        keep: Memory [GiB] in which a process may keep prepared training maps, and as much for those of evaluation.
+        extremes: Where the extremes of the training maps are written.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        splits: dict[str, SplitData],
+        gain_scatter: np.ndarray,
+        seed: int,
+        run_inference_on: list[str] | None,
+        samples_per_epoch: int | None,
+        symmetries: bool,
+        batch_size: int,
+        num_workers: int,
+        n_workers: int | None,
+        keep: float,
+        extremes: str,
+    ) -> None:
+        if samples_per_epoch is not None and samples_per_epoch < 1:
+            raise ConfigError(f"samples_per_epoch: {samples_per_epoch} must be at least 1.")
+        if keep < 0:
+            raise ConfigError(f"keep: {keep} must be 0 GiB or more.")
+        super().__init__(
+            layout,
+            splits,
+            scaled_by=("train",),
+            seed=seed,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            n_workers=n_workers,
+            run_inference_on=run_inference_on or ["valid" if "valid" in splits else next(iter(splits))],
+            extremes_path=PathTemplate(extremes, "extremes", optional=("root", "dataset")),
+        )
+        self._gain_scatter = gain_scatter
+        self._samples_per_epoch = samples_per_epoch
+        self._symmetries = symmetries
+        self._keep_bytes = int(keep * 2**30)
+
+    def training_dataset(self) -> MixedDataset:
+        """Mixed anew in each epoch; prepared maps are kept in memory if they fit."""
+        train, n_sims = self.splits["train"], self.n_sims("train")
+        preparation = self._preparation(scored=False)
+        size = PreparedParts.size(train, n_sims, preparation)
+        parts = None
+        if size <= self._keep_bytes:
+            parts = PreparedParts(train, n_sims, preparation, self.n_workers or default_workers())
+        else:
+            log.info("keep: prepared training maps would take %.1f GiB; each sample is prepared anew.", size / 2**30)
+        n_samples = self._samples_per_epoch or n_sims
+        return MixedDataset(
+            train, n_sims, n_samples, self.seed, self._gain_scatter, preparation, parts, self._symmetries
+        )
+
+    def evaluation_dataset(self, split: str) -> FixedDataset:
+        """The simulations as they are, with the linear results beside them when they are scored."""
+        preparation = self._preparation(scored=self._stage != "predict")
+        return FixedDataset(self.splits[split], self.n_used(split), preparation, self._keep_bytes)
+
+    def _preparation(self, scored: bool) -> Preparation:
+        return Unprepared() if self.trainer is None else self.trainer.lightning_module.preparation(scored=scored)
