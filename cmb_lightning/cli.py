@@ -20,6 +20,7 @@ import cmb_lightning.networks  # noqa: F401  makes class names known without the
 from cmb_lightning.checkpointing import WholeCheckpointIO, read_checkpoint
 from cmb_lightning.cleaning.task import CleaningTask
 from cmb_lightning.data.observations import ObservationsDataModule  # noqa: F401
+from cmb_lightning.data.reference_module import ReferenceDataModule  # noqa: F401
 from cmb_lightning.data.sky_module import SkyDataModule  # noqa: F401
 from cmb_lightning.data.spectrum_module import SpectrumDataModule  # noqa: F401
 from cmb_lightning.data.tensorfile import BadFile

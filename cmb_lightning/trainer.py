@@ -4,6 +4,7 @@ from pathlib import Path
 
 import lightning as L
 
+from cmb_lightning.data.mixing_module import MixingDataModule
 from cmb_lightning.data.shard import Shard
 from cmb_lightning.data.simulated import SimulatedDataModule
 from cmb_lightning.errors import ConfigError
@@ -21,6 +22,7 @@ class Trainer(L.Trainer):
         verify: bool = False,
         full: bool = False,
         repair: bool = False,
+        export: str | None = None,
     ) -> None:
         """Make the simulations of all splits, write their extremes, and stop; or check those that are there.
 
@@ -33,6 +35,7 @@ class Trainer(L.Trainer):
             verify: Make nothing, but name every simulation that cannot be used, and why.
             full: Verify or repair by the checksum of every map, in place of header and length only.
             repair: Verify, make again what is damaged, and compare it with what was sealed.
+            export: Folder in which the simulations are then written as FITS files, named as CMB-ML names them.
 
         Raises:
             ConfigError: There is nothing to simulate, or `verify` found something wrong.
@@ -50,9 +53,13 @@ class Trainer(L.Trainer):
                     f"{len(faults)} simulations cannot be used; `simulate --repair true` makes them again."
                 )
             return
+        if export is not None and not isinstance(datamodule, MixingDataModule):
+            raise ConfigError(f"export: the maps of {type(datamodule).__name__} are no skies; leave it out.")
         datamodule.make(Shard.parse(shard), dask)
         datamodule.setup("fit")
         datamodule.write_extremes()
+        if export is not None:
+            datamodule.export(Path(export))
 
     def predict(
         self,

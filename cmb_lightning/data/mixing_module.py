@@ -1,12 +1,14 @@
 """What data modules of skies in parts have in common: samples mixed anew in each epoch."""
 
 import logging
+from pathlib import Path
 
 import numpy as np
 
 from cmb_lightning.data.datasets import FixedDataset, MixedDataset, Preparation, PreparedParts, Unprepared
 from cmb_lightning.data.layout import Layout
 from cmb_lightning.data.paths import PathTemplate
+from cmb_lightning.data.reference_files import ReferenceFiles, export
 from cmb_lightning.data.simulated import SimulatedDataModule
 from cmb_lightning.data.splits import SplitData
 from cmb_lightning.data.work import default_workers
@@ -67,6 +69,11 @@ class MixingDataModule(SimulatedDataModule):
         self._samples_per_epoch = samples_per_epoch
         self._symmetries = symmetries
         self._keep_bytes = int(keep * 2**30)
+
+    def export(self, folder: Path) -> None:
+        """Writes all splits as FITS files, with the names that CMB-ML gives them."""
+        for data in self.splits.values():
+            export(data, ReferenceFiles(folder), self.n_workers)
 
     def training_dataset(self) -> MixedDataset:
         """Mixed anew in each epoch; prepared maps are kept in memory if they fit."""

@@ -13,6 +13,7 @@ from cmb_lightning.data.splits import Split
 from cmb_lightning.errors import ConfigError
 from cmb_lightning.sky import PolynomialSpectrum, Sky, StatisticalGalaxy
 from cmb_lightning.sky.transforms import alm2cl, analysis, nest_to_ring
+from cmb_lightning.trainer import Trainer
 
 NSIDE, LMAX, BANDS = 16, 32, ["100", "143", "857"]
 TEMPERATURE = Sky(PolynomialSpectrum([1.0]), [StatisticalGalaxy()])
@@ -104,6 +105,16 @@ def test_files_of_the_reference_itself(tmp_path):
     assert np.allclose(nest_to_ring(part["cmb"])[1], smooth - smooth.mean(), atol=1e-4 * smooth.std())
     rest = alm2cl(analysis(nest_to_ring(part["foregrounds"])[1].astype(float), LMAX))
     assert rest[2:].mean() == pytest.approx(4 * np.pi / (12 * NSIDE**2), rel=0.15)  # the noise
+
+
+def test_the_command_exports(exported, tmp_path):
+    module, folder = exported
+    trainer = Trainer(default_root_dir=tmp_path, logger=False, enable_checkpointing=False, accelerator="cpu")
+    trainer.simulate(datamodule=sky(module.root, "IQU", n_workers=1), export=str(tmp_path / "files"))
+    files = sorted(path.relative_to(folder) for path in folder.rglob("*.fits"))
+    assert files == sorted(path.relative_to(tmp_path / "files") for path in tmp_path.rglob("*.fits"))
+    for path in files[:3]:
+        assert (folder / path).read_bytes() == (tmp_path / "files" / path).read_bytes()
 
 
 def test_extremes_are_found_without_the_cache(exported):
