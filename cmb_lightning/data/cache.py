@@ -15,7 +15,7 @@ from cmb_lightning.data.content import AGREEMENT, Statistics, check_tensors, dis
 from cmb_lightning.data.layout import Layout
 from cmb_lightning.data.mixing import Mix, observe
 from cmb_lightning.data.names import check_name
-from cmb_lightning.data.reading import read_sky
+from cmb_lightning.data.reading import add_up
 from cmb_lightning.data.recipe import canonical, differing_keys, nearest, recipe_id
 from cmb_lightning.data.tensorfile import BadFile, TensorFile, digest, dump
 from cmb_lightning.data.versions import versions
@@ -160,20 +160,18 @@ class SplitCache:
     def observed(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """The observed sky of a simulation, shape (channel, pixel), and its target, shape (field, pixel)."""
         with self.open(index) as file:
-            gain = file.read("gain")
-            noise = [[(np.float32(1), file)]] * len(gain)
-            return read_sky(file, file, noise, gain), file.read("target")
+            gain, sky = file.read("gain"), np.empty(file.shape("cmb"), dtype=np.float32)
+            noise = [[(np.float32(1), index)]] * len(gain)
+            add_up(sky, lambda part, _, *where: file.read(part, *where), index, index, noise, gain)
+            return sky, file.read("target")
 
-    def mixed(self, mix: Mix) -> np.ndarray:
-        """The sky of a mix of simulations, shape (channel, pixel)."""
+    def mixed(self, mix: Mix, sky: np.ndarray) -> np.ndarray:
+        """The sky of a mix of simulations, put into an array of shape (channel, pixel)."""
         with ExitStack() as stack:
             sims = {mix.cmb, mix.foregrounds, *mix.noise.ravel().tolist()}
             files = {index: stack.enter_context(self.open(index)) for index in sims}
-            noise = [
-                [(weight, files[index]) for weight, index in zip(*pair, strict=True)]
-                for pair in zip(mix.weights, mix.noise.tolist(), strict=True)
-            ]
-            return read_sky(files[mix.cmb], files[mix.foregrounds], noise, mix.gain)
+            read = lambda part, index, *where: files[index].read(part, *where)  # noqa: E731
+            return add_up(sky, read, mix.cmb, mix.foregrounds, mix.noises(), mix.gain)
 
     def publish(self, index: int, tensors: Mapping[str, np.ndarray]) -> bool:
         """Writes a simulation, unless another process was first.

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from cmb_lightning.data.mixing import Mix, draw_mix, observe
+from cmb_lightning.data.mixing import Mix, draw_mix
+from cmb_lightning.data.reading import add_up
 from cmb_lightning.data.splits import SplitData
 from cmb_lightning.data.symmetries import draw_symmetry, transform
 
@@ -62,14 +63,19 @@ class PreparedParts:
         with ThreadPoolExecutor(n_threads) as executor:
             list(executor.map(fill, range(n_sims)))
 
-    def mixed(self, mix: Mix) -> np.ndarray:
-        """The prepared sky of a mix, shape (channel, ...)."""
-        noise = [
-            sum(weight * self._parts["noise"][sim, channel].numpy() for weight, sim in zip(*pair, strict=True))
-            for channel, pair in enumerate(zip(mix.weights, mix.noise.tolist(), strict=True))
-        ]
-        parts = {name: self._parts[name][getattr(mix, name)].numpy() for name in ("cmb", "foregrounds")}
-        return observe({**parts, "noise": np.stack(noise), "gain": mix.gain})
+    def empty(self, count: int) -> np.ndarray:
+        """An array for so many prepared skies."""
+        one = self._parts["cmb"][0].numpy()
+        return np.empty((count, *one.shape), dtype=one.dtype)
+
+    def mixed(self, mix: Mix, sky: np.ndarray) -> np.ndarray:
+        """The prepared sky of a mix, put into an array of shape (channel, ...)."""
+        parts = {name: part.numpy() for name, part in self._parts.items()}
+
+        def read(name: str, sim: int, channel: int, where: slice, _: np.ndarray) -> np.ndarray:
+            return parts[name][sim, channel, where]
+
+        return add_up(sky, read, mix.cmb, mix.foregrounds, mix.noises(), mix.gain)
 
     @staticmethod
     def size(data: SplitData, n_sims: int, preparation: Preparation) -> int:
@@ -117,12 +123,26 @@ class MixedDataset(Dataset):
         return self._n_samples
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
+        return self._sample(key, self._empty(1)[0])
+
+    def __getitems__(self, keys: list[tuple[int, int]]) -> list[dict[str, Any]]:
+        """Make all samples of a batch, as a DataLoader asks for them; their skies are the rows of one array."""
+        return [self._sample(key, sky) for key, sky in zip(keys, self._empty(len(keys)), strict=True)]
+
+    def _empty(self, count: int) -> np.ndarray:
+        layout = self._data.cache.layout
+        if self._parts is not None:
+            return self._parts.empty(count)
+        return np.empty((count, len(layout.channels), layout.npix), dtype=np.float32)
+
+    def _sample(self, key: tuple[int, int], sky: np.ndarray) -> dict[str, Any]:
+        """Make one sample, with an array for its sky."""
         epoch, index = key
         mix = draw_mix(self._seed, epoch, index, self._n_sims, self._bands, self._scatter)
         if self._parts is None:
-            prepared = self._preparation.prepare(self._data.cache.mixed(mix))
+            prepared = self._preparation.prepare(self._data.cache.mixed(mix, sky))
         else:
-            prepared = self._parts.mixed(mix)
+            prepared = self._parts.mixed(mix, sky)
         sample: dict[str, Any] = self._preparation.finish(prepared)
         sample["target"] = self._data.cache.read(mix.cmb, ("target",))["target"]
         if self._symmetries:

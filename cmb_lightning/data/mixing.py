@@ -44,6 +44,11 @@ class Mix:
     weights: np.ndarray
     gain: np.ndarray
 
+    def noises(self) -> list[list[tuple[np.float32, int]]]:
+        """For each channel the weight and simulation of its noises."""
+        pairs = zip(self.weights, self.noise.tolist(), strict=True)
+        return [list(zip(weights, sims, strict=True)) for weights, sims in pairs]
+
 
 def draw_mix(seed: int, epoch: int, index: int, n_sims: int, bands: np.ndarray, scatter: np.ndarray) -> Mix:
     """The mix of one training sample, which depends on these arguments and nothing else.

@@ -1,49 +1,48 @@
-"""Skies added up while their parts are read, a piece at a time that stays in the processor's cache."""
+"""Skies added up from their parts, a piece at a time that stays in the processor's cache."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
-
-from cmb_lightning.data.tensorfile import TensorFile
 
 PIECE = 1 << 16
 """Pixels in a piece: 256 KiB."""
 
+Read = Callable[[str, int, int, slice, np.ndarray], np.ndarray]
+"""Gives some pixels of a part: its name, simulation, channel, pixels, and an array into which they may be put."""
 
-def read_sky(
-    cmb: TensorFile,
-    foregrounds: TensorFile,
-    noise: Sequence[Sequence[tuple[np.float32, TensorFile]]],
+
+def add_up(
+    sky: np.ndarray,
+    read: Read,
+    cmb: int,
+    foregrounds: int,
+    noise: Sequence[Sequence[tuple[np.float32, int]]],
     gain: np.ndarray,
 ) -> np.ndarray:
-    """The sky (1 + gain) (cmb + foregrounds) + noise, the same to the bit as `observe` makes of whole parts.
+    """Make the sky (1 + gain) (cmb + foregrounds) + noise, the same to the bit as `observe` makes of whole parts.
 
     Args:
-        cmb: File whose CMB is taken.
-        foregrounds: File whose foregrounds are taken.
-        noise: For each channel the files whose noise is added up, at least one, and their weights.
+        sky: Where it is put, shape (channel, pixel).
+        read: Gives the parts.
+        cmb: Simulation whose CMB is taken.
+        foregrounds: Simulation whose foregrounds are taken.
+        noise: For each channel the simulations whose noise is added up, one or two, and their weights.
         gain: Relative calibration error, shape (channel,), float32.
 
     Returns:
-        The maps, shape (channel, pixel), in the unit and ordering of the files.
-
-    Raises:
-        BadFile: A file lacks a part, or ends too soon.
+        `sky`.
     """
-    n_channels, npix = cmb.shape("cmb")
-    sky = np.empty((n_channels, npix), dtype=np.float32)
-    spare = np.empty((2, min(PIECE, npix)), dtype=np.float32)
-    for channel in range(n_channels):
-        for first in range(0, npix, PIECE):
-            piece, pixels = sky[channel, first : first + PIECE], slice(first, first + PIECE)
+    spare = np.empty((2, min(PIECE, sky.shape[1])), dtype=sky.dtype)
+    for channel, row in enumerate(sky):
+        for first in range(0, row.size, PIECE):
+            piece, pixels = row[first : first + PIECE], slice(first, first + PIECE)
             part, more = spare[:, : piece.size]
-            cmb.read("cmb", channel, pixels, out=piece)
-            piece += foregrounds.read("foregrounds", channel, pixels, out=part)
+            one = read("cmb", cmb, channel, pixels, piece)
+            np.add(one, read("foregrounds", foregrounds, channel, pixels, part), out=piece)
             piece *= 1 + gain[channel]
-            for number, (weight, file) in enumerate(noise[channel]):
-                term = file.read("noise", channel, pixels, out=more if number else part)
-                term *= weight
-                if number:
-                    part += term
+            for (weight, sim), term in zip(noise[channel], (part, more), strict=False):
+                np.multiply(read("noise", sim, channel, pixels, term), weight, out=term)
+            if len(noise[channel]) == 2:
+                part += more
             piece += part
     return sky

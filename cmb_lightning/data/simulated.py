@@ -14,6 +14,7 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 from cmb_lightning.data.agreement import check_agreement
+from cmb_lightning.data.batches import collate
 from cmb_lightning.data.generation import Report, make_split
 from cmb_lightning.data.layout import Layout
 from cmb_lightning.data.paths import PathTemplate
@@ -277,7 +278,8 @@ class SimulatedDataModule(L.LightningDataModule):
         options: dict[str, Any] = {}
         if self.num_workers:  # forked workers can hang: torch and the transforms have threads
             options = {"multiprocessing_context": "spawn", "persistent_workers": True}
-        return DataLoader(dataset, batch_size=self.batch_size, sampler=sampler, num_workers=self.num_workers, **options)
+        options |= {"batch_size": self.batch_size, "collate_fn": collate, "num_workers": self.num_workers}
+        return DataLoader(dataset, sampler=sampler, **options)
 
 
 _COMMANDS = ("fit", "validate", "test", "predict")
