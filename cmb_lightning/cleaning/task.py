@@ -163,7 +163,13 @@ class CleaningTask(L.LightningModule):
 
     def on_validation_start(self) -> None:
         self._check_trained()
-        self.metrics = {}
+        # For every split in every process, also one without a simulation of it: they are computed together.
+        methods = ("network",) if self.linear is None else ("network", "ilc", "linear")
+        self.metrics = {
+            (split, name): SkyMetrics(self.regions, self.layout.fields).to(self.device)
+            for split in self.trainer.datamodule.inference_splits
+            for name in methods
+        }
 
     on_test_start = on_validation_start
 
@@ -187,12 +193,11 @@ class CleaningTask(L.LightningModule):
 
     def _score(self, batch: dict[str, Any], dataloader_idx: int) -> Tensor:
         split = self.trainer.datamodule.inference_splits[dataloader_idx]
-        results = {"network": self(batch)} | {name: batch[name] for name in ("ilc", "linear") if name in batch}
-        for name, maps in results.items():
-            if (split, name) not in self.metrics:
-                self.metrics[split, name] = SkyMetrics(self.regions, self.layout.fields).to(self.device)
-            self.metrics[split, name].update(maps, batch["target"], batch["index"])
-        return results["network"]
+        network = self(batch)
+        for (scored, name), metric in self.metrics.items():
+            if scored == split:
+                metric.update(network if name == "network" else batch[name], batch["target"], batch["index"])
+        return network
 
     def on_validation_epoch_end(self) -> None:
         self._gather("val")
@@ -206,7 +211,7 @@ class CleaningTask(L.LightningModule):
         for (split, name), scores in self.scores.items():
             place = f"{stage}/{split}" if len(splits) > 1 else stage
             for key, value in scores.means().items():
-                self.log(f"{place}/{name}/{key}", value, rank_zero_only=True, add_dataloader_idx=False)
+                self.log(f"{place}/{name}/{key}", value, sync_dist=True, add_dataloader_idx=False)
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
         split = self.trainer.datamodule.inference_splits[dataloader_idx]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from cmb_lightning.data.cache import SplitCache
 from cmb_lightning.data.manifest import seal, take_stock
+from cmb_lightning.data.publish import sweep
 from cmb_lightning.data.shard import Shard
 from cmb_lightning.data.splits import Generator
 from cmb_lightning.data.work import Task, over_simulations
@@ -90,6 +91,8 @@ def make_split(
         options = {"n_workers": n_workers, "cluster": cluster, "description": f"simulating {cache.split}"}
         written = over_simulations(_Maker(cache, generator), tasks, **options)
     seal(cache, n_sims)
+    if os.access(cache.folder, os.W_OK):
+        sweep(cache.folder)  # what a process left that was killed while it sealed
     made = sum(size > 0 for size in written)
     report = Report(cache.split, made, n_sims - made, time.monotonic() - start, sum(written))
     log.info(
