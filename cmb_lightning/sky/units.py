@@ -45,7 +45,8 @@ def parse(value: str | Quantity, to: str, key: str) -> Quantity:
 
     wanted = unit(to, key) if to else u.dimensionless_unscaled
     try:
-        return u.Quantity(value).to(wanted)
+        with u.set_enabled_equivalencies([]):  # others may have enabled some for all: a wavelength is no frequency here
+            return u.Quantity(value).to(wanted)
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{key}: {str(value)!r} is not a quantity in {to}; write it as '30 {to}'") from error
 

@@ -181,7 +181,7 @@ def test_refuses_other_test_data_naming_whose(inside, tmp_path, capsys):
     elsewhere = ["--data.init_args.seed=1", f"--data.init_args.root={tmp_path}/cache"]
     elsewhere += [f"--predictions.path={tmp_path}/{{split}}/sim{{sim}}_{{epoch}}.fits"]
     main(["predict", "--config=tiny.yaml", "--run=runs/a", "--data.init_args.run_inference_on=[test]", *elsewhere])
-    line = refused(capsys, "runs/a", f"other={tmp_path}", "--splits", "test")
+    line = refused(capsys, "runs/a", f"other={tmp_path}", "--splits", "test", "--data", "runs/a/fit/config.yaml")
     assert re.match(r"other cannot be compared on split test: its test data are \w{16}, the truth's \w{16}", line)
 
 

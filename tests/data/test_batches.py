@@ -26,6 +26,10 @@ def test_the_rows_of_an_array_are_not_copied():
     batch = collate(samples(maps))
     maps[1] = 1
     assert batch["inputs"][1].eq(1).all()
+    both = collate([sample | {"observed": sample["inputs"]} for sample in samples(maps)])
+    both["inputs"].zero_()
+    assert both["observed"][1].eq(1).all()
+    maps[1] = 1
     part = collate(samples(maps)[:2])  # no whole array
     maps[1] = 2
     assert part["inputs"][1].eq(1).all()

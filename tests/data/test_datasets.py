@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
+from cmb_lightning.data.batches import collate
 from cmb_lightning.data.datasets import FixedDataset, MixedDataset, PreparedParts, Unprepared
 from cmb_lightning.data.generation import make_split
 from cmb_lightning.data.mixing import draw_mix, observe
@@ -93,6 +94,21 @@ def test_evaluation_samples_are_the_simulations(data):
     assert (sample["index"], sample["split"]) == (2, "train")
     assert dataset[2] is sample  # kept
     assert FixedDataset(data, 4, Doubled())[2] is not FixedDataset(data, 4, Doubled())[2]
+
+
+@pytest.mark.parametrize("keep_bytes", [0, 2**30])
+def test_batches_are_their_samples_and_stay_apart(data, keep_bytes):
+    for dataset, keys in (
+        (FixedDataset(data, 4, Unprepared(), keep_bytes), [2, 0, 1]),
+        (mixed(data), [(0, 1), (2, 9)]),
+        (mixed(data, prepared=True), [(0, 1), (2, 9)]),
+    ):
+        batch = collate(dataset.__getitems__(keys))
+        batch["inputs"] += 1  # whatever a network does to its input
+        for row, key in enumerate(keys):
+            assert np.array_equal(batch["inputs"][row].numpy(), dataset[key]["inputs"] + 1)
+            if "observed" in batch:
+                assert np.array_equal(batch["observed"][row].numpy(), observe(data[key]))
 
 
 def test_a_split_gives_its_simulations(data):
