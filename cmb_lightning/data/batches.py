@@ -16,16 +16,24 @@ def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """
     if get_worker_info() is not None:
         return default_collate(samples)  # straight into memory that is shared with the main process
-    return {name: _joined([sample[name] for sample in samples]) for name in samples[0]}
+    batch: dict[str, Any] = {}
+    taken: set[int] = set()
+    for name, first in samples[0].items():
+        values = [sample[name] for sample in samples]
+        if not isinstance(first, np.ndarray):
+            batch[name] = default_collate(values)
+        elif _are_rows_of(values, first.base) and id(first.base) not in taken:
+            taken.add(id(first.base))  # once: who changes one entry in place must not change another
+            batch[name] = torch.from_numpy(first.base)
+        else:
+            batch[name] = torch.from_numpy(np.stack(values))
+    return batch
 
 
-def _joined(values: list[Any]) -> Any:
-    first = values[0]
-    if not isinstance(first, np.ndarray):
-        return default_collate(values)
-    whole = first.base
-    if isinstance(whole, np.ndarray) and whole.shape == (len(values), *first.shape) and whole.flags.c_contiguous:
-        places = [whole.ctypes.data + row * whole.strides[0] for row in range(len(values))]
-        if [value.ctypes.data for value in values] == places and all(value.dtype == whole.dtype for value in values):
-            return torch.from_numpy(whole)
-    return torch.from_numpy(np.stack(values))
+def _are_rows_of(values: list[np.ndarray], whole: Any) -> bool:
+    """Whether the values are, one after the other, the rows of an array, and all of them."""
+    if not isinstance(whole, np.ndarray) or whole.shape != (len(values), *values[0].shape):
+        return False
+    places = [whole.ctypes.data + row * whole.strides[0] for row in range(len(values))]
+    alike = all(value.dtype == whole.dtype and value.strides == whole.strides[1:] for value in values)
+    return alike and whole.flags.c_contiguous and [value.ctypes.data for value in values] == places

@@ -157,12 +157,22 @@ class SplitCache:
             names = tuple(file.entries) if names is None else names
             return {name: file.read(name, pixels=pixels if name != "gain" else None) for name in names}
 
-    def observed(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """The observed sky of a simulation, shape (channel, pixel), and its target, shape (field, pixel)."""
+    def empty(self, count: int) -> np.ndarray:
+        """An array for so many skies, shape (count, channel, pixel)."""
+        return np.empty((count, len(self.layout.channels), self.layout.npix), dtype=np.float32)
+
+    def observed(self, index: int, sky: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """The observed sky of a simulation, shape (channel, pixel), and its target, shape (field, pixel).
+
+        Args:
+            index: The simulation.
+            sky: Where the sky is put; a new array when None.
+        """
+        sky = self.empty(1)[0] if sky is None else sky
         with self.open(index) as file:
-            gain, sky = file.read("gain"), np.empty(file.shape("cmb"), dtype=np.float32)
+            gain = file.read("gain")
             noise = [[(np.float32(1), index)]] * len(gain)
-            add_up(sky, lambda part, _, *where: file.read(part, *where), index, index, noise, gain)
+            add_up(sky, lambda out, name, _, *where: file.fill(out, name, *where), index, index, noise, gain)
             return sky, file.read("target")
 
     def mixed(self, mix: Mix, sky: np.ndarray) -> np.ndarray:
@@ -170,7 +180,10 @@ class SplitCache:
         with ExitStack() as stack:
             sims = {mix.cmb, mix.foregrounds, *mix.noise.ravel().tolist()}
             files = {index: stack.enter_context(self.open(index)) for index in sims}
-            read = lambda part, index, *where: files[index].read(part, *where)  # noqa: E731
+
+            def read(out: np.ndarray, name: str, index: int, *where: int) -> np.ndarray:
+                return files[index].fill(out, name, *where)
+
             return add_up(sky, read, mix.cmb, mix.foregrounds, mix.noises(), mix.gain)
 
     def publish(self, index: int, tensors: Mapping[str, np.ndarray]) -> bool:

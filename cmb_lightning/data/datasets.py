@@ -72,8 +72,8 @@ class PreparedParts:
         """The prepared sky of a mix, put into an array of shape (channel, ...)."""
         parts = {name: part.numpy() for name, part in self._parts.items()}
 
-        def read(name: str, sim: int, channel: int, where: slice, _: np.ndarray) -> np.ndarray:
-            return parts[name][sim, channel, where]
+        def read(out: np.ndarray, name: str, sim: int, channel: int, first: int) -> np.ndarray:
+            return parts[name][sim, channel, first : first + out.size]
 
         return add_up(sky, read, mix.cmb, mix.foregrounds, mix.noises(), mix.gain)
 
@@ -130,10 +130,7 @@ class MixedDataset(Dataset):
         return [self._sample(key, sky) for key, sky in zip(keys, self._empty(len(keys)), strict=True)]
 
     def _empty(self, count: int) -> np.ndarray:
-        layout = self._data.cache.layout
-        if self._parts is not None:
-            return self._parts.empty(count)
-        return np.empty((count, len(layout.channels), layout.npix), dtype=np.float32)
+        return (self._parts or self._data.cache).empty(count)
 
     def _sample(self, key: tuple[int, int], sky: np.ndarray) -> dict[str, Any]:
         """Make one sample, with an array for its sky."""
@@ -173,10 +170,21 @@ class FixedDataset(Dataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         if index in self._kept:
             return self._kept[index]
-        observed, target = self._data.cache.observed(index)
-        sample: dict[str, Any] = self._preparation.finish(self._preparation.prepare(observed))
-        sample |= {"target": target, "observed": observed, "index": np.int64(index), "split": self._data.name}
+        sample = self._sample(index, self._data.cache.empty(1)[0])
         size = sum(value.nbytes for value in sample.values() if isinstance(value, np.ndarray))
         if size * self._n_sims <= self._keep_bytes:
             self._kept[index] = sample
         return sample
+
+    def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
+        """Make all samples of a batch, as a DataLoader asks for them; skies that are not kept are rows of one array."""
+        if self._keep_bytes:
+            return [self[index] for index in indices]
+        skies = self._data.cache.empty(len(indices))
+        return [self._sample(index, sky) for index, sky in zip(indices, skies, strict=True)]
+
+    def _sample(self, index: int, sky: np.ndarray) -> dict[str, Any]:
+        """Make one sample, with an array for its sky."""
+        observed, target = self._data.cache.observed(index, sky)
+        sample: dict[str, Any] = self._preparation.finish(self._preparation.prepare(observed))
+        return sample | {"target": target, "observed": observed, "index": np.int64(index), "split": self._data.name}

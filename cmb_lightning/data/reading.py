@@ -7,8 +7,8 @@ import numpy as np
 PIECE = 1 << 16
 """Pixels in a piece: 256 KiB."""
 
-Read = Callable[[str, int, int, slice, np.ndarray], np.ndarray]
-"""Gives some pixels of a part: its name, simulation, channel, pixels, and an array into which they may be put."""
+Read = Callable[[np.ndarray, str, int, int, int], np.ndarray]
+"""Gives pixels of a part: into this array or one like it, part's name, simulation, channel, first pixel."""
 
 
 def add_up(
@@ -35,13 +35,13 @@ def add_up(
     spare = np.empty((2, min(PIECE, sky.shape[1])), dtype=sky.dtype)
     for channel, row in enumerate(sky):
         for first in range(0, row.size, PIECE):
-            piece, pixels = row[first : first + PIECE], slice(first, first + PIECE)
+            piece = row[first : first + PIECE]
             part, more = spare[:, : piece.size]
-            one = read("cmb", cmb, channel, pixels, piece)
-            np.add(one, read("foregrounds", foregrounds, channel, pixels, part), out=piece)
+            one = read(piece, "cmb", cmb, channel, first)
+            np.add(one, read(part, "foregrounds", foregrounds, channel, first), out=piece)
             piece *= 1 + gain[channel]
             for (weight, sim), term in zip(noise[channel], (part, more), strict=False):
-                np.multiply(read("noise", sim, channel, pixels, term), weight, out=term)
+                np.multiply(read(term, "noise", sim, channel, first), weight, out=term)
             if len(noise[channel]) == 2:
                 part += more
             piece += part

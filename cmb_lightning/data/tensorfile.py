@@ -12,7 +12,9 @@ import os
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import BinaryIO
 
 import numpy as np
@@ -123,16 +125,24 @@ class TensorFile:
             raise BadFile(f"it holds no '{name}', only {', '.join(sorted(self.entries))}")
         return self.entries[name].shape
 
-    def read(
-        self, name: str, row: int | None = None, pixels: slice | None = None, out: np.ndarray | None = None
-    ) -> np.ndarray:
+    def fill(self, out: np.ndarray, name: str, row: int, first: int) -> np.ndarray:
+        """Reads a piece of a row of a tensor, from its pixel `first` on, into a contiguous array of its type.
+
+        Raises:
+            BadFile: There is no such tensor, or the file ends too soon.
+        """
+        start = self.entries[name].start + (row * self.shape(name)[-1] + first) * out.itemsize
+        if os.preadv(self._descriptor, [out], start) != out.nbytes:
+            self._pread(out, start)
+        return out
+
+    def read(self, name: str, row: int | None = None, pixels: slice | None = None) -> np.ndarray:
         """A tensor, or a part of it, read without the rest.
 
         Args:
             name: The tensor.
             row: One index of its first axis, which is then dropped; all when None.
             pixels: A contiguous slice of its last axis; all when None.
-            out: Where it is put, of its type and the shape of the part; a new array when None.
 
         Raises:
             BadFile: There is no such tensor, or the file ends too soon.
@@ -144,12 +154,11 @@ class TensorFile:
             shape = shape[1:]
             start += range(entry.shape[0])[row] * entry.dtype.itemsize * int(np.prod(shape, dtype=np.int64))
         if pixels is None:
-            return self._pread(np.empty(shape, entry.dtype) if out is None else out, start)
+            return self._pread(np.empty(shape, entry.dtype), start)
         first, last, step = pixels.indices(shape[-1])
         if step != 1:
             raise ValueError(f"pixels: {pixels} is not a contiguous slice.")
-        if out is None:
-            out = np.empty((*shape[:-1], max(last - first, 0)), entry.dtype)
+        out = np.empty((*shape[:-1], max(last - first, 0)), entry.dtype)
         rows = out.reshape(-1, out.shape[-1])
         for i, part in enumerate(rows):
             self._pread(part, start + (i * shape[-1] + first) * entry.dtype.itemsize)
@@ -173,27 +182,34 @@ class TensorFile:
             raise BadFile(f"its header says it is {length} bytes long, in a file of {self.size}")
         if 8 + length > len(head):
             head += os.pread(self._descriptor, 8 + length - len(head), len(head))
-        try:
-            header = json.loads(head[8 : 8 + length])
-            self.metadata: dict[str, str] = header.pop("__metadata__", {})
-            self.entries = {name: self._entry(8 + length, **entry) for name, entry in header.items()}
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise BadFile(f"its header cannot be read: {error}") from None
-        position = 8 + length
-        for entry in sorted(self.entries.values(), key=lambda entry: entry.start):
-            if entry.start != position:
-                raise BadFile(f"its tensors do not follow each other at byte {position}")
-            position += entry.size
+        self.metadata, self.entries, position = _parsed(head[8 : 8 + length])
         if position != self.size:
             raise BadFile(f"it has {self.size} bytes, and its header describes {position}")
 
-    @staticmethod
-    def _entry(base: int, dtype: str, shape: list[int], data_offsets: list[int]) -> Entry:
-        first, last = data_offsets
-        entry = Entry(_TYPES[dtype], tuple(int(n) for n in shape), base + int(first))
-        if min((0, *entry.shape)) < 0 or entry.size != int(last) - int(first):
-            raise ValueError(f"a shape of {shape} does not fill {int(last) - int(first)} bytes")
-        return entry
+
+@lru_cache(maxsize=1024)
+def _parsed(header: bytes) -> tuple[Mapping[str, str], Mapping[str, Entry], int]:
+    """Metadata, tensors and end of the file, from the bytes of its header: training reads the same ones many times."""
+    try:
+        fields = json.loads(header)
+        metadata = fields.pop("__metadata__", {})
+        entries = {name: _entry(8 + len(header), **entry) for name, entry in fields.items()}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise BadFile(f"its header cannot be read: {error}") from None
+    position = 8 + len(header)
+    for entry in sorted(entries.values(), key=lambda entry: entry.start):
+        if entry.start != position:
+            raise BadFile(f"its tensors do not follow each other at byte {position}")
+        position += entry.size
+    return MappingProxyType(metadata), MappingProxyType(entries), position
+
+
+def _entry(base: int, dtype: str, shape: list[int], data_offsets: list[int]) -> Entry:
+    first, last = data_offsets
+    entry = Entry(_TYPES[dtype], tuple(int(n) for n in shape), base + int(first))
+    if min((0, *entry.shape)) < 0 or entry.size != int(last) - int(first):
+        raise ValueError(f"a shape of {shape} does not fill {int(last) - int(first)} bytes")
+    return entry
 
 
 def _storable(tensor: np.ndarray) -> np.ndarray:
