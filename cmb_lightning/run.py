@@ -95,7 +95,7 @@ class RunFolder:
 
         Args:
             config: The resolved configuration, YAML.
-            defaults: The program's defaults, YAML: a key that is new since the run began counts unless it is at its own.
+            defaults: The program's defaults, YAML: a key that is new since the run began must be at its own.
             keys: Only look at keys that start so.
 
         Raises:
