@@ -8,14 +8,33 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from cmb_lightning.data.publish import replace
 from cmb_lightning.errors import ConfigError
 
 SEAL = b"sha256:"
 """Begins the comment of the archive that a checkpoint is: the digest of all that is before it."""
+
+
+class EpochCheckpoint(ModelCheckpoint):
+    """ModelCheckpoint that saves at the end of an epoch what is due after its last batch.
+
+    Lightning cannot go on to the same weights from between the two.
+    """
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        super().on_train_batch_end(trainer, pl_module, None, None, 0)
+        super().on_train_epoch_end(trainer, pl_module)
 
 
 class WholeCheckpointIO(TorchCheckpointIO):

@@ -11,13 +11,13 @@ from typing import Any
 import lightning as L
 from jsonargparse import set_parsing_settings
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import LearningRateMonitor, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 import cmb_lightning.networks  # noqa: F401  makes class names known without their module
-from cmb_lightning.checkpointing import WholeCheckpointIO, read_checkpoint
+from cmb_lightning.checkpointing import EpochCheckpoint, WholeCheckpointIO, read_checkpoint
 from cmb_lightning.cleaning.task import CleaningTask
 from cmb_lightning.data.observations import ObservationsDataModule  # noqa: F401
 from cmb_lightning.data.reference_module import ReferenceDataModule  # noqa: F401
@@ -56,7 +56,7 @@ class CleaningCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the run's folder and the callbacks, and tell the model what the maps look like."""
         parser.add_argument("--run", type=str, default="runs/default", help="Folder of this run, all it leaves behind.")
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(EpochCheckpoint, "checkpoint")
         parser.set_defaults(
             {
                 "checkpoint.filename": "epoch{epoch:04d}",

@@ -12,7 +12,7 @@ from tests.command.application import Application, equal
 from tests.command.processes import Command
 
 SPLITS = {"splits": {"train": {"n_sims": 10}, "valid": {"n_sims": 3}, "test": {"n_sims": 3}}}
-TRAINING = ("fit", "--config", "tiny.yaml", "--trainer.max_epochs", 4)
+TRAINING = ("fit", "--config", "tiny.yaml", "--trainer.max_epochs", 4, "--checkpoint.every_n_train_steps", 1)
 
 
 def killed(command, folder, pattern, count, delay):

@@ -79,6 +79,32 @@ def test_resumed_weights_are_equal_to_the_bit(whole, stopped, monkeypatch, momen
     assert equal(stopped.weights(), whole.weights())
 
 
+def test_stopped_again_and_again_also_in_a_validation(whole, stopped, monkeypatch):
+    arguments = ["--checkpoint.every_n_train_steps", 1]
+    for step in (3, 4, 8):
+        stop_at(monkeypatch, step, interrupt)
+        assert stopped("fit", *arguments).status == 130
+    original = CleaningTask.validation_step
+
+    def validation_step(self, batch, batch_idx, dataloader_idx=0):
+        if batch_idx == 1 and not self.trainer.sanity_checking:
+            raise KeyboardInterrupt
+        return original(self, batch, batch_idx, dataloader_idx)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(CleaningTask, "validation_step", validation_step)
+        assert stopped("fit", *arguments).status == 130
+    assert stopped("fit", *arguments).status == 0
+    assert stopped.checkpoint()["global_step"] == 9 and equal(stopped.weights(), whole.weights())
+
+
+def test_an_end_between_two_checkpoints_is_kept_and_goes_on(whole, stopped):
+    assert stopped("fit", "--checkpoint.every_n_train_steps", 2).status == 0
+    assert stopped.checkpoint()["global_step"] == 9 and equal(stopped.weights(), whole.weights())
+    assert stopped("fit", "--checkpoint.every_n_train_steps", 2, "--trainer.max_epochs", 4).status == 0
+    assert stopped.checkpoint()["global_step"] == 12 and stopped.checkpoint()["epoch"] == 3
+
+
 def test_dropout_goes_on_with_the_same_random_numbers(app, monkeypatch, tmp_path_factory):
     application = Application(app.folder, **DROPOUT, **EPOCHS)
     uninterrupted = application.copy(tmp_path_factory.mktemp("uninterrupted"))
