@@ -1,5 +1,7 @@
 """Folders to run the application in."""
 
+import os
+
 import pytest
 import torch
 
@@ -7,11 +9,14 @@ from tests.command.application import Application
 
 
 @pytest.fixture(scope="session", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
+def quick():
+    """One thread, as small maps want and bits depend on it, and no waiting for the disk, as no power is lost."""
+    before, sync = torch.get_num_threads(), os.fsync
     torch.set_num_threads(1)
+    os.fsync = lambda _: None
     yield
     torch.set_num_threads(before)
+    os.fsync = sync
 
 
 @pytest.fixture

@@ -61,6 +61,8 @@ def _run(folder: str, arguments: list[str]) -> None:
     import torch
 
     torch.set_num_threads(1)
+    os.fsync = lambda _: None  # guards against a loss of power, which is not tested
+    os.environ["PYTHONPATH"] = str(SCRIPT.parents[2])  # for further processes
     from tests.command.command import run
 
     sys.argv = [str(SCRIPT), *arguments]
