@@ -3,7 +3,7 @@
 import json
 import logging
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -266,7 +266,12 @@ class SplitCache:
             raise BadFile(f"its header lacks something: {error}") from None
 
     def _metadata(self, index: int, tensors: Mapping[str, np.ndarray], hashes: dict[str, str]) -> dict[str, str]:
-        statistics = {"observed": observe(tensors)} if "cmb" in tensors else {}
+        statistics: dict[str, Iterable[np.ndarray]] = {}
+        if "cmb" in tensors:
+            parts = {name: tensors[name] for name in ("cmb", "foregrounds", "noise", "gain") if name in tensors}
+            rows = range(len(tensors["cmb"]))
+            # One by one, and so in the processor's cache.
+            statistics["observed"] = (observe({k: v[c : c + 1] for k, v in parts.items()})[0] for c in rows)
         if "target" in tensors:
             statistics["target"] = tensors["target"]
         return {

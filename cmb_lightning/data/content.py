@@ -1,6 +1,6 @@
 """What the tensors of a simulation must be, and what its header says of them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,14 +30,9 @@ class Statistics:
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
     @classmethod
-    def of(cls, maps: np.ndarray) -> "Statistics":
-        """The statistics of maps of shape (channel, pixel)."""
-        minimum, maximum, bad = maps.min(axis=1), maps.max(axis=1), np.zeros(len(maps), int)
-        for c in np.flatnonzero(~(np.isfinite(minimum) & np.isfinite(maximum) & (minimum > UNSEEN_BELOW))):
-            good = np.isfinite(maps[c]) & (maps[c] > UNSEEN_BELOW)
-            values = maps[c][good] if good.any() else np.array([np.nan])
-            minimum[c], maximum[c], bad[c] = values.min(), values.max(), np.count_nonzero(~good)
-        return cls(minimum.tolist(), maximum.tolist(), bad.tolist())
+    def of(cls, maps: Iterable[np.ndarray]) -> "Statistics":
+        """The statistics of maps of shape (channel, pixel), which may come one by one."""
+        return cls(*zip(*map(_statistics, maps), strict=True))
 
     def joined(self, *others: "Statistics") -> "Statistics":
         """The statistics of all these sets of maps together."""
@@ -47,6 +42,15 @@ class Statistics:
             np.fmax.reduce([one.maximum for one in every]).tolist(),
             np.add.reduce([one.bad for one in every]).tolist(),
         )
+
+
+def _statistics(row: np.ndarray) -> tuple[float, float, int]:
+    low, high, bad = row.min(), row.max(), 0
+    if not (np.isfinite(low) and np.isfinite(high) and low > UNSEEN_BELOW):
+        good = np.isfinite(row) & (row > UNSEEN_BELOW)
+        low, high = (row[good].min(), row[good].max()) if good.any() else (np.nan, np.nan)
+        bad = int(np.count_nonzero(~good))
+    return float(low), float(high), bad
 
 
 def shapes(layout: Layout, names: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
