@@ -1,0 +1,43 @@
+"""The benchmarks run, on maps so small that the times mean nothing."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+
+
+def run(name, *arguments):
+    command = [sys.executable, str(SCRIPTS / name), *map(str, arguments)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def tables(text):
+    """Cells of each row, by table."""
+    blocks = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    rows = [[[cell.strip() for cell in line.strip("| ").split("|")] for line in block.splitlines()] for block in blocks]
+    assert all(len({len(row) for row in block}) == 1 for block in rows)
+    return [block[2:] for block in rows]
+
+
+def test_simulation(tmp_path):
+    arguments = ("--nside", 8, "--fields", "I", "--repeats", 1, "--growth", 2, "--growth-nside", 8)
+    simulations, growth = tables(run("benchmark_simulation", *arguments, "--folder", tmp_path))
+    assert [row[:3] for row in simulations] == [
+        ["8", "T", sky] for sky in ("fixed templates", "varied templates", "random Galaxy")
+    ]
+    assert float(simulations[0][11]) < 1e-4  # the maps are those of the recipe
+    assert [row[:2] for row in growth] == [["1", "2"], ["2", "2"]]
+    assert not list(tmp_path.iterdir())
+
+
+def test_reading(tmp_path):
+    arguments = ("--nside", 8, "--n-sims", 2, "--repeats", 1, "--patch-nside", 8, "--scan-nside", 8, "--n-maps", 9)
+    samples, copies, patch, extremes = tables(run("benchmark_reading", *arguments, "--folder", tmp_path))
+    assert len(samples) == 6 and len(copies) == 1 and len(extremes) == 4
+    wanted, read = map(int, patch[0][:2])
+    assert wanted == 28 * 64 * 4 and wanted < read <= wanted + 8192  # and the header
+    assert not list(tmp_path.iterdir())
