@@ -31,6 +31,7 @@ from cmb_lightning.results.callbacks import FigureLogger
 from cmb_lightning.results.tables import print_scores, region_text, write_scores
 from cmb_lightning.results.writer import PredictionWriter
 from cmb_lightning.run import RunFolder, hold_log
+from cmb_lightning.stopping import StopOnTerm, leave
 from cmb_lightning.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -235,7 +236,7 @@ def main(arguments: list[str] | None = None) -> None:
     """
     quiet()
     set_parsing_settings(import_path_denylist=[])  # no class path may name what is denied by default, such as os.system
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, leave)
     words = sys.argv[1:] if arguments is None else arguments
     try:
         if words[:1] == ["compare"]:  # it takes runs, not a trainer and a model
@@ -248,7 +249,11 @@ def main(arguments: list[str] | None = None) -> None:
             subclass_mode_data=True,
             trainer_class=Trainer,
             parser_class=Parser,
-            trainer_defaults={"enable_model_summary": False, "log_every_n_steps": 10},
+            trainer_defaults={
+                "enable_model_summary": False,
+                "log_every_n_steps": 10,
+                "callbacks": StopOnTerm(),  # after those of the configuration
+            },
             seed_everything_default=0,
             save_config_callback=None,
             auto_configure_optimizers=False,
