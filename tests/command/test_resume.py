@@ -115,12 +115,25 @@ def test_dropout_goes_on_with_the_same_random_numbers(app, monkeypatch, tmp_path
     assert equal(application.weights(), uninterrupted.weights())
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_signals_in_training_end_it_quietly(whole, stopped, monkeypatch, number, status):
-    stop_at(monkeypatch, 4, lambda: os.kill(os.getpid(), number))
+@pytest.mark.parametrize("step", [4, 5, 8])
+def test_told_to_end_it_saves_after_the_batch(whole, stopped, monkeypatch, step):
+    stop_at(monkeypatch, step, lambda: os.kill(os.getpid(), signal.SIGTERM))
     ended = stopped("fit")
-    assert ended.status == status and "Traceback" not in ended.err
+    assert (ended.status, ended.err) == (143, "")
+    assert stopped.checkpoint()["global_step"] == step + 1
     assert stopped("fit").status == 0 and equal(stopped.weights(), whole.weights())
+
+
+def test_told_twice_it_ends_at_once(stopped, monkeypatch):
+    stop_at(monkeypatch, 4, lambda: [os.kill(os.getpid(), signal.SIGTERM) for _ in range(2)])
+    ended = stopped("fit")
+    assert (ended.status, ended.err) == (143, "") and stopped.checkpoint()["global_step"] == 3
+
+
+def test_interrupted_it_ends_quietly(stopped, monkeypatch):
+    stop_at(monkeypatch, 4, lambda: os.kill(os.getpid(), signal.SIGINT))
+    ended = stopped("fit")
+    assert ended.status == 130 and "Traceback" not in ended.err
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
