@@ -7,6 +7,7 @@ cache and mostly outside the interpreter, so that threads can share the work. An
 
 import os
 import re
+import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from cmb_lightning.results.fits_header import NSIDES, column_number
 from cmb_lightning.results.healpix_map import known_unit
 
 _BLOCK = 2880
-_PIECE = 1 << 18  # bytes
+_PIECE = 1 << 20  # bytes
 _CARD = re.compile(r"(\S+) *= *(?:'((?:[^']|'')*)'|([^/ ]+))")
 
 
@@ -134,8 +135,7 @@ def _scan(file: BinaryIO, table: _Table) -> Statistics | None:
         if file.readinto(piece) != piece.size:
             return None
         if table.datasum is not None:
-            words = np.concatenate([piece, np.zeros(-piece.size % 4, np.uint8)]).view(">u4")
-            total += int(words.sum(dtype=np.uint64))
+            total += int(piece.view(np.uint32).sum(dtype=np.uint64))
         rows = piece.view(table.row)
         values = np.empty((len(table.row.names), rows.size, rows[0][0].size), np.float32)
         for native, name in zip(values, table.row.names, strict=True):
@@ -143,6 +143,7 @@ def _scan(file: BinaryIO, table: _Table) -> Statistics | None:
         found.append(Statistics.of(values.reshape(len(values), -1)))
     while total >> 32:
         total = (total & 0xFFFFFFFF) + (total >> 32)
-    if table.datasum not in (None, total):
+    # Such a sum may be taken in either byte order, and its bytes turned at the end (RFC 1071).
+    if table.datasum not in (None, int(np.uint32(total).byteswap() if sys.byteorder == "little" else total)):
         return None
     return found[0].joined(*found[1:])
