@@ -26,6 +26,7 @@ from cmb_lightning.data.spectrum_module import SpectrumDataModule  # noqa: F401
 from cmb_lightning.data.tensorfile import BadFile
 from cmb_lightning.data.work import SimulationError
 from cmb_lightning.errors import ConfigError
+from cmb_lightning.memory import keep_freed_memory
 from cmb_lightning.parser import Parser, condense, reason
 from cmb_lightning.results.callbacks import FigureLogger
 from cmb_lightning.results.tables import print_scores, region_text, write_scores
@@ -235,6 +236,7 @@ def main(arguments: list[str] | None = None) -> None:
         arguments: Command line without the program's name; by default the process's own.
     """
     quiet()
+    keep_freed_memory()
     set_parsing_settings(import_path_denylist=[])  # no class path may name what is denied by default, such as os.system
     signal.signal(signal.SIGTERM, leave)
     words = sys.argv[1:] if arguments is None else arguments

@@ -23,6 +23,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from cmb_lightning.memory import keep_freed_memory
+
 log = logging.getLogger(__name__)
 
 RESTARTS = 3
@@ -128,6 +130,7 @@ def _start_worker(function: Callable[[Any], Any]) -> None:
     global _function
     _function = function
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle
+    keep_freed_memory()
     threading.Thread(target=_leave_with_parent, daemon=True).start()
 
 
