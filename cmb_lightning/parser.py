@@ -31,8 +31,11 @@ def condense(message: str) -> str:
     """One line of jsonargparse's nested report on a value: its key, what was expected there, and the value.
 
     Args:
-        message: The report; another text only becomes one line.
+        message: The report; another text only becomes one line, the last one where a process that loads data sends its
+            traceback.
     """
+    if message.startswith("Caught ") and "Original Traceback" in message:
+        message = message.strip().rpartition("\n")[2]
     keys: list[str] = []
     found: list[str] = []
     value, nested = None, False

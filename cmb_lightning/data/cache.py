@@ -138,6 +138,10 @@ class SplitCache:
         try:
             with self._open(index) as file:
                 yield file
+        except FileNotFoundError:
+            raise FileNotFoundError(
+                f"{self.path(index)} is missing; `cmb-lightning simulate` with the same configuration makes it again."
+            ) from None
         except BadFile as error:
             raise self._bad(index, error) from None
 
