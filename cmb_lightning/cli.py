@@ -57,6 +57,7 @@ class CleaningCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the run's folder and the callbacks, and tell the model what the maps look like."""
+        parser.usage = "%(prog)s --config CONFIG [--KEY VALUE ...]"  # and not every key, which are explained below it
         parser.add_argument("--run", type=str, default="runs/default", help="Folder of this run, all it leaves behind.")
         parser.add_lightning_class_args(EpochCheckpoint, "checkpoint")
         parser.set_defaults(
