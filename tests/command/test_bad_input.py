@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from torch._utils import ExceptionWrapper
 
+from cmb_lightning.parser import condense
 from tests.command.application import Application, invoke
 
 D = "--data.init_args."
@@ -183,6 +185,15 @@ def test_templates_of_another_ordering_or_with_holes(app, tmp_path):
     (tmp_path / "sky.yaml").write_text(yaml.safe_dump(sky))
     refused(app("fit", f"{D}sky", "sky.yaml", f"{D}templates", "."), "dust.fits", "1")
     assert not app.simulations()
+
+
+def test_what_a_process_that_loads_data_met_is_one_line():
+    with pytest.raises(FileNotFoundError) as met:
+        try:
+            raise FileNotFoundError("sim000001.safetensors is missing")
+        except FileNotFoundError:
+            ExceptionWrapper(where="in DataLoader worker process 0").reraise()
+    assert condense(str(met.value)) == "FileNotFoundError: sim000001.safetensors is missing"
 
 
 def refused(outcome, *telling):

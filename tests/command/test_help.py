@@ -53,5 +53,6 @@ def test_help_imports_nothing_heavy(helped):
 def test_help_says_what_there_is(helped, command):
     text = helped[0][command]
     assert text.startswith(f"usage: cmb-lightning{' [options] ' + command if command else ''}")
+    assert text.index("options:") < 400
     for word in TELLING[command]:
         assert word in text

@@ -154,6 +154,19 @@ def test_signals_in_simulating_end_it_quietly(app, monkeypatch, number, status):
     assert "test: 1 simulations made" in app.log("simulate")
 
 
+@pytest.mark.parametrize("damage", ["missing", "truncated"])
+def test_a_simulation_that_is_damaged_in_training_is_named(stopped, monkeypatch, damage):
+    def spoil():
+        for path in stopped.folder.glob("cache/tiny/train-*/sim*.safetensors"):
+            path.unlink() if damage == "missing" else path.write_bytes(path.read_bytes()[:-100])
+
+    stop_at(monkeypatch, 1, spoil)
+    ended = stopped("fit")
+    assert ended.status == 2 and len(ended.err.splitlines()) == 1, ended.err
+    assert "cache/tiny/train-" in ended.err and "simulate` with the same configuration" in ended.err
+    assert stopped("fit").status == 0  # which makes them again
+
+
 def test_a_loss_that_is_no_number_stops_and_leaves_the_last_checkpoint(stopped, monkeypatch):
     original = CleaningTask._loss
 
