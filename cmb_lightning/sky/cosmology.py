@@ -22,6 +22,8 @@ PLANCK_2018_ERRORS = {
 class CambSpectrum(Spectrum):
     """Lensed spectra of a flat universe, from CAMB. The defaults are Planck 2018 (TT,TE,EE+lowE+lensing)."""
 
+    quick = False
+
     def __init__(
         self,
         H0: float = 67.36,
@@ -69,6 +71,7 @@ class CambPrior(Spectrum):
     """Lensed spectra of another universe in every simulation, its parameters from independent normal distributions."""
 
     fixed = False
+    quick = False
 
     def __init__(
         self, mean: CambSpectrum | None = None, std: dict[str, float] | None = None, width: float = 3.0

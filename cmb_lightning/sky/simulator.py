@@ -75,7 +75,7 @@ class Simulator:
             foreground.check(self.channels, self.sky_nside)
         systematics.check(self.channels, sky.beam_errors)
         self._beams = self._windows(self.channels)
-        self._theory: np.ndarray | None = None
+        self._theory: np.ndarray | None = sky.cmb.cl(self.lmax) if sky.cmb.quick else None
         self._noise = Noise(self.channels, nside)
         self._fixed: Shared | None = None
 

@@ -21,6 +21,8 @@ class Spectrum(ABC):
 
     fixed = True
     """Whether it is the same in every simulation."""
+    quick = True
+    """Whether `cl` takes no time, so that it is checked before any work."""
 
     @abstractmethod
     def cl(self, lmax: int) -> np.ndarray:
