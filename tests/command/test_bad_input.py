@@ -36,6 +36,7 @@ CONFIGURATION = {
     "data set that is a path": ([f"{D}dataset", "a/b"], "dataset", "'a/b'", "letters"),
     "unknown split": ([f"{D}run_inference_on", "[nosuch]"], "run_inference_on", "'nosuch'", "test, train, valid"),
     "unknown instrument": ([f"{D}instrument", "nosuch"], "instrument", "'nosuch'", "real_sky_64"),
+    "negative spectrum": ([f"{D}sky.cmb.init_args.coefficients", "[-1.0]"], "coefficients", "-1", "0 or more"),
     "missing spectrum": (
         [f"{D}sky.cmb", SKY % ("FileSpectrum", "path: nosuch.txt")],
         "path",
@@ -107,11 +108,6 @@ def test_a_model_must_be_trained(fresh, command):
 def test_no_command_or_an_unknown_one(tmp_path):
     for arguments in ([], ["nosuch"]):
         refused(invoke(tmp_path, arguments), "fit", "predict")
-
-
-def test_a_negative_spectrum_is_refused(app):
-    refused(app("fit", f"{D}sky.cmb.init_args.coefficients", "[-1.0]"), "coefficients", "-1")
-    assert not app.simulations()
 
 
 OTHER = {
