@@ -39,10 +39,11 @@ def add_up(
             part, more = spare[:, : piece.size]
             one = read(piece, "cmb", cmb, channel, first)
             np.add(one, read(part, "foregrounds", foregrounds, channel, first), out=piece)
-            piece *= 1 + gain[channel]
-            for (weight, sim), term in zip(noise[channel], (part, more), strict=False):
-                np.multiply(read(term, "noise", sim, channel, first), weight, out=term)
-            if len(noise[channel]) == 2:
-                part += more
-            piece += part
+            if gain[channel]:
+                piece *= 1 + gain[channel]
+            terms = []
+            for term, (weight, sim) in zip((part, more), noise[channel], strict=False):
+                one = read(term, "noise", sim, channel, first)
+                terms.append(one if weight == 1 else np.multiply(one, weight, out=term))
+            piece += terms[0] if len(terms) == 1 else np.add(*terms, out=part)
     return sky

@@ -29,7 +29,8 @@ GENERATOR_VERSION = 1
 class Simulator:
     """Makes simulations of one instrument and sky; small when pickled, as processes share what is fixed.
 
-    The observation of a channel is (1 + gain) (cmb + foregrounds) + noise.
+    The observation of a channel is (1 + gain) (cmb + foregrounds) + noise. Beside what is shared, simulating and
+    storing take 0.1 GiB and at most seven times the memory of one part, 4 bytes for each pixel of each channel.
     """
 
     def __init__(
