@@ -218,11 +218,16 @@ class CleaningTask(L.LightningModule):
         return {"prediction": self(batch).float(), "index": batch["index"], "split": split}
 
     def noise_floor(self, split: str, n_sims: int = 8) -> float | None:
-        """RMSE [uK_CMB] that noise alone leaves at best, from a split's first simulations; None for a single band."""
+        """RMSE [uK_CMB] that noise alone leaves at best, from a split's first simulations.
+
+        None for a single band, and where there is no noise or, in imported maps, none that is known.
+        """
         if self.linear is None:
             return None
-        parts = islice(self.trainer.datamodule.splits[split], n_sims)
-        return noise_floor(np.stack([harmonics(part["noise"], self.layout) for part in parts]), self.layout)
+        noise = [part["noise"] for part in islice(self.trainer.datamodule.splits[split], n_sims)]
+        if not np.any(noise):
+            return None
+        return noise_floor(np.stack([harmonics(one, self.layout) for one in noise]), self.layout)
 
     # Checkpoints
 
