@@ -136,8 +136,9 @@ def test_other_code_s_random_numbers_change_nothing_and_are_not_changed(root, tm
 
 @pytest.mark.parametrize(
     "change",
-    [{"seed": 1}, {"nside": 16}, {"lmax": 15}, {"target_fwhm": "200 arcmin"}, {"bands": ["100", "217"]}, {"sky_nside": 16}]
-    + [{"sky": dataclasses.replace(SKY, noise=False)}, {"sky": dataclasses.replace(SKY, gain_errors=2.0)}],
+    [{"seed": 1}, {"nside": 16}, {"lmax": 15}, {"target_fwhm": "200 arcmin"}, {"bands": ["100", "217"]}]
+    + [{"sky_nside": 16}, {"sky": dataclasses.replace(SKY, noise=False)}]
+    + [{"sky": dataclasses.replace(SKY, gain_errors=2.0)}],
 )
 def test_what_changes_the_maps_changes_their_folder(tmp_path, change):
     assert module(tmp_path, **change).identity["train"] != module(tmp_path).identity["train"]
