@@ -103,8 +103,16 @@ class Method(nn.Module, ABC):
         """The size of the errors that training works on [uK_CMB]: the loss is taken in this unit."""
 
     @abstractmethod
+    def inputs(self, batch: dict[str, Tensor]) -> Tensor:
+        """What the network sees of a prepared batch, shape (batch, channel in, npix), NESTED."""
+
+    @abstractmethod
+    def cleaned(self, outputs: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """Cleaned maps [uK_CMB], shape (batch, field, npix), NESTED, from what the network says of the batch."""
+
     def forward(self, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         """Cleaned maps [uK_CMB], shape (batch, field, npix), NESTED."""
+        return self.cleaned(network(self.inputs(batch)), batch)
 
 
 class Residual(Method):
@@ -144,19 +152,26 @@ class Residual(Method):
     def unit(self) -> Tensor:
         return self.error
 
-    def forward(self, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-        # float32 outside autocast: the differences span five orders of magnitude, and the subtraction must be exact
+    def inputs(self, batch: dict[str, Tensor]) -> Tensor:
+        # float32 outside autocast: the differences span five orders of magnitude
         with torch.autocast(batch["inputs"].device.type, enabled=False):
-            templates = batch["templates"].float() / self.error
-            # Linear where faint, a square root where bright, so that the Galactic plane does not outweigh the sky.
-            templates = templates.sign() * 2 * ((1 + templates.abs()).sqrt() - 1)
+            differences = torch.asinh(batch["inputs"].float() / self.scale)
+            templates = self._templates(batch)
             colours = torch.asinh(batch["colours"].float() / self.colour_scatter)
             everywhere = colours[..., None].expand(*colours.shape, templates.shape[-1])
-            inputs = torch.cat([torch.asinh(batch["inputs"].float() / self.scale), templates, everywhere], dim=1)
-        fractions, more = network(inputs).float().split([templates.shape[1], 1], dim=1)
-        with torch.autocast(batch["inputs"].device.type, enabled=False):
+            return torch.cat([differences, templates, everywhere], dim=1)
+
+    def cleaned(self, outputs: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        with torch.autocast(batch["inputs"].device.type, enabled=False):  # the subtraction must be exact
+            templates = self._templates(batch)
+            fractions, more = outputs.float().split([templates.shape[1], 1], dim=1)
             correction = (fractions * templates).sum(dim=1, keepdim=True) + more
             return batch["linear"] - self.error * correction
+
+    def _templates(self, batch: dict[str, Tensor]) -> Tensor:
+        """Linear where faint, a square root where bright, so that the Galactic plane does not outweigh the sky."""
+        templates = batch["templates"].float() / self.error
+        return templates.sign() * 2 * ((1 + templates.abs()).sqrt() - 1)
 
 
 class Direct(Method):
@@ -191,6 +206,8 @@ class Direct(Method):
     def unit(self) -> Tensor:
         return self.target_span
 
-    def forward(self, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-        output = network((batch["inputs"] - self.low) / self.span)
-        return output.float() * self.target_span + self.target_low
+    def inputs(self, batch: dict[str, Tensor]) -> Tensor:
+        return (batch["inputs"] - self.low) / self.span
+
+    def cleaned(self, outputs: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        return outputs.float() * self.target_span + self.target_low
