@@ -179,12 +179,14 @@ class CleaningCLI(LightningCLI):
     def _tell_floor(self) -> None:
         """Say how far above the noise alone each split's RMSE is, over the full sky and above the latitude cut."""
         for (split, method), scores in self.model.scores.items():
-            if method == "network" and (floor := self.model.noise_floor(split)) is not None:
+            if method == self.model.method_name and (floor := self.model.noise_floor(split)) is not None:
                 ratios = (
                     f"{scores.of('RMSE', region).mean() / floor:.3f} ({region_text(region)})"
                     for region in scores.regions
                 )
-                tell(f"{split}: noise alone, best combined, leaves {floor:.3f} µK; network / floor {', '.join(ratios)}")
+                tell(
+                    f"{split}: noise alone, best combined, leaves {floor:.3f} µK; {method} / floor {', '.join(ratios)}"
+                )
 
     def _checkpoint(self, given: str | None) -> str:
         """The checkpoint to use, whole and of this model: the one given, else the newest of the run that is whole."""

@@ -1,12 +1,10 @@
-"""The LightningModule: a method, a network, a loss, and scores beside the linear results."""
+"""The LightningModule of networks: a method, a network, a loss, and scores beside the linear results."""
 
 import os
 from collections.abc import Callable, Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -14,24 +12,21 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from cmb_lightning.cleaning.fitted import load_weights, save_weights
-from cmb_lightning.cleaning.linear import LinearEstimate, noise_floor
-from cmb_lightning.cleaning.masks import Mask, MaskedLoss
+from cmb_lightning.cleaning.linear import LinearEstimate
+from cmb_lightning.cleaning.masks import MaskedLoss
 from cmb_lightning.cleaning.methods import Method, Residual, TrainedLinear
-from cmb_lightning.cleaning.metrics import SkyMetrics
 from cmb_lightning.cleaning.preparation import WithBaselines, harmonics
-from cmb_lightning.cleaning.regions import sky_regions
 from cmb_lightning.cleaning.schedules import WarmupCosine
-from cmb_lightning.cleaning.scores import Scores
+from cmb_lightning.cleaning.scored import ScoredTask
 from cmb_lightning.data.datasets import Preparation
 from cmb_lightning.data.layout import Layout
 from cmb_lightning.errors import ConfigError
 from cmb_lightning.networks.unet import HealpixUNet
-from cmb_lightning.sky.units import parse
 
 FIT_SIMS = 60  # more simulations change the linear weights by less than their effect on any score
 
 
-class CleaningTask(L.LightningModule):
+class CleaningTask(ScoredTask):
     """Learns to take the CMB out of a multi-frequency sky.
 
     Args:
@@ -68,30 +63,21 @@ class CleaningTask(L.LightningModule):
         mask: str | None = None,
         apodisation: str = "0 deg",
     ) -> None:
-        super().__init__()
-        self.layout = layout
+        super().__init__(layout, latitude_cut, mask, apodisation)
         self.method = method(layout)
         if regions < 1:
             raise ConfigError(f"model.regions: {regions} must be at least 1.")
-        # One channel leaves nothing to combine, and Q and U are no scalars.
-        combines = len(layout.channels) > 1 and layout.fields == ("I",)
-        self.linear = TrainedLinear(layout, regions) if combines else None
+        self.linear = TrainedLinear(layout, regions) if self.combines else None
+        self.baselines = () if self.linear is None else ("ilc", "linear")
         if self.linear is None and isinstance(self.method, Residual):
             raise ConfigError(
                 f"model.method: Residual compares two or more bands in temperature, not {list(layout.channels)}; "
                 "set data fields to [I], or use Direct."
             )
         self.network = network(*self.method.network_channels, layout.nside)
-        self.mask = None if mask is None else Mask.load(mask, layout.nside, apodisation)
         self.loss = loss() if self.mask is None else MaskedLoss(loss(), self.mask)
         self.hedge = hedge
         self.optimizer, self.scheduler = optimizer, scheduler
-        self.regions = sky_regions(layout.nside, (float(parse(latitude_cut, "deg", "latitude_cut").value),))
-        if self.mask is not None:
-            self.regions["mask"] = self.mask.kept
-        self.metrics: dict[tuple[str, str], SkyMetrics] = {}
-        self.scores: dict[tuple[str, str], Scores] = {}
-        self.last_example: dict[str, Tensor] = {}
 
     # What is learned before the first step
 
@@ -163,15 +149,7 @@ class CleaningTask(L.LightningModule):
 
     def on_validation_start(self) -> None:
         self._check_trained()
-        # For every split in every process, also one without a simulation of it: they are computed together.
-        methods = ("network",) if self.linear is None else ("network", "ilc", "linear")
-        self.metrics = {
-            (split, name): SkyMetrics(self.regions, self.layout.fields).to(self.device)
-            for split in self.trainer.datamodule.inference_splits
-            for name in methods
-        }
-
-    on_test_start = on_validation_start
+        super().on_validation_start()
 
     def on_predict_start(self) -> None:
         self._check_trained()
@@ -184,50 +162,7 @@ class CleaningTask(L.LightningModule):
         prediction = self._score(batch, dataloader_idx)
         loss = self._loss(prediction, batch["target"])
         self.log("val/loss", loss, sync_dist=True, batch_size=len(prediction), add_dataloader_idx=False)
-        if batch_idx == 0 and dataloader_idx == 0:
-            self.last_example = {"truth": batch["target"][0], "prediction": prediction[0]}
-            self.last_example |= {name: batch[name][0] for name in ("linear",) if name in batch}
-
-    def test_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._score(batch, dataloader_idx)
-
-    def _score(self, batch: dict[str, Any], dataloader_idx: int) -> Tensor:
-        split = self.trainer.datamodule.inference_splits[dataloader_idx]
-        network = self(batch)
-        for (scored, name), metric in self.metrics.items():
-            if scored == split:
-                metric.update(network if name == "network" else batch[name], batch["target"], batch["index"])
-        return network
-
-    def on_validation_epoch_end(self) -> None:
-        self._gather("val")
-
-    def on_test_epoch_end(self) -> None:
-        self._gather("test")
-
-    def _gather(self, stage: str) -> None:
-        self.scores = {key: metric.compute() for key, metric in self.metrics.items()}
-        splits = {split for split, _ in self.scores}
-        for (split, name), scores in self.scores.items():
-            place = f"{stage}/{split}" if len(splits) > 1 else stage
-            for key, value in scores.means().items():
-                self.log(f"{place}/{name}/{key}", value, sync_dist=True, add_dataloader_idx=False)
-
-    def predict_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
-        split = self.trainer.datamodule.inference_splits[dataloader_idx]
-        return {"prediction": self(batch).float(), "index": batch["index"], "split": split}
-
-    def noise_floor(self, split: str, n_sims: int = 8) -> float | None:
-        """RMSE [uK_CMB] that noise alone leaves at best, from a split's first simulations.
-
-        None for a single band, and where there is no noise or, in imported maps, none that is known.
-        """
-        if self.linear is None:
-            return None
-        noise = [part["noise"] for part in islice(self.trainer.datamodule.splits[split], n_sims)]
-        if not np.any(noise):
-            return None
-        return noise_floor(np.stack([harmonics(one, self.layout) for one in noise]), self.layout)
+        self._validated(batch, prediction, batch_idx, dataloader_idx)
 
     # Checkpoints
 

@@ -1,0 +1,140 @@
+"""What all ways of cleaning share: scores on every split, beside baselines, and predictions."""
+
+from itertools import islice
+from typing import Any
+
+import lightning as L
+import numpy as np
+from torch import Tensor
+
+from cmb_lightning.cleaning.linear import noise_floor
+from cmb_lightning.cleaning.masks import Mask
+from cmb_lightning.cleaning.metrics import SkyMetrics
+from cmb_lightning.cleaning.preparation import harmonics
+from cmb_lightning.cleaning.regions import sky_regions
+from cmb_lightning.cleaning.scores import Scores
+from cmb_lightning.data.datasets import Preparation
+from cmb_lightning.data.layout import Layout
+from cmb_lightning.sky.units import parse
+
+
+class ScoredTask(L.LightningModule):
+    """Cleans maps, scores them on the data module's splits and predicts them; how it cleans is its subclass's.
+
+    A subclass has `forward`, which takes a prepared batch to cleaned maps [uK_CMB], shape (batch, field, npix), NESTED,
+    and `preparation`.
+
+    Args:
+        layout: What the maps look like; the data module gives it.
+        latitude_cut: Scores are also given above this Galactic latitude.
+        mask: The part of the sky that counts and has scores of its own: a FITS map in Galactic coordinates, 1 to keep,
+            or a Galactic latitude such as `20 deg` to stay above. All when None.
+        apodisation: Distance from the mask's edge over which pixels gain weight.
+
+    Attributes:
+        scores: After a validation or test: by split and method, the task's own method first.
+        last_example: Maps of the first simulation validated last: `truth`, `prediction`, and baselines; (field, npix).
+
+    Raises:
+        ConfigError: If the mask does not fit the maps.
+    """
+
+    method_name = "network"
+    """What the task's own predictions are called in tables."""
+
+    baselines: tuple[str, ...] = ()
+    """Entries of a scored batch that are scored beside the predictions."""
+
+    def __init__(self, layout: Layout, latitude_cut: str, mask: str | None, apodisation: str) -> None:
+        super().__init__()
+        self.layout = layout
+        self.mask = None if mask is None else Mask.load(mask, layout.nside, apodisation)
+        self.regions = sky_regions(layout.nside, (float(parse(latitude_cut, "deg", "latitude_cut").value),))
+        if self.mask is not None:
+            self.regions["mask"] = self.mask.kept
+        self.metrics: dict[tuple[str, str], SkyMetrics] = {}
+        self.scores: dict[tuple[str, str], Scores] = {}
+        self.last_example: dict[str, Tensor] = {}
+
+    @property
+    def combines(self) -> bool:
+        """Whether linear methods work here: one channel leaves nothing to combine, and Q and U are no scalars."""
+        return len(self.layout.channels) > 1 and self.layout.fields == ("I",)
+
+    def preparation(self, scored: bool) -> Preparation:
+        """What a data set does with the maps.
+
+        Args:
+            scored: Also make the baselines.
+        """
+        raise NotImplementedError
+
+    def check_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint for other maps or of another model.
+
+        Raises:
+            ConfigError: It is one; the message lists what differs.
+        """
+        raise NotImplementedError
+
+    def on_validation_start(self) -> None:
+        # For every split in every process, also one without a simulation of it: they are computed together.
+        self.metrics = {
+            (split, name): SkyMetrics(self.regions, self.layout.fields).to(self.device)
+            for split in self.trainer.datamodule.inference_splits
+            for name in (self.method_name, *self.baselines)
+        }
+
+    def on_test_start(self) -> None:
+        self.on_validation_start()
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._validated(batch, self._score(batch, dataloader_idx), batch_idx, dataloader_idx)
+
+    def _validated(self, batch: dict[str, Any], prediction: Tensor, batch_idx: int, dataloader_idx: int) -> None:
+        """Keep the first simulation, for pictures."""
+        if batch_idx == 0 and dataloader_idx == 0:
+            self.last_example = {"truth": batch["target"][0], "prediction": prediction[0]}
+            self.last_example |= {name: batch[name][0] for name in ("linear",) if name in batch}
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._score(batch, dataloader_idx)
+
+    def _score(self, batch: dict[str, Any], dataloader_idx: int) -> Tensor:
+        split = self.trainer.datamodule.inference_splits[dataloader_idx]
+        prediction = self(batch)
+        for (scored, name), metric in self.metrics.items():
+            if scored == split:
+                maps = prediction if name == self.method_name else batch[name]
+                metric.update(maps, batch["target"], batch["index"])
+        return prediction
+
+    def on_validation_epoch_end(self) -> None:
+        self._gather("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._gather("test")
+
+    def _gather(self, stage: str) -> None:
+        self.scores = {key: metric.compute() for key, metric in self.metrics.items()}
+        splits = {split for split, _ in self.scores}
+        for (split, name), scores in self.scores.items():
+            place = f"{stage}/{split}" if len(splits) > 1 else stage
+            for key, value in scores.means().items():
+                self.log(f"{place}/{name}/{key}", value, sync_dist=True, add_dataloader_idx=False)
+
+    def predict_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
+        split = self.trainer.datamodule.inference_splits[dataloader_idx]
+        return {"prediction": self(batch).float(), "index": batch["index"], "split": split}
+
+    def noise_floor(self, split: str, n_sims: int = 8) -> float | None:
+        """RMSE [uK_CMB] that noise alone leaves at best, from a split's first simulations.
+
+        None for a single band, and where there is no noise or, in imported maps, none that is known.
+        """
+        if not self.combines:
+            return None
+        noise = [part["noise"] for part in islice(self.trainer.datamodule.splits[split], n_sims)]
+        if not np.any(noise):
+            return None
+        return noise_floor(np.stack([harmonics(one, self.layout) for one in noise]), self.layout)
