@@ -18,10 +18,17 @@ DIFFERENCE_FWHM, CONTRAST_FWHM, POWER_FWHM = 180.0, 900.0, 300.0
 
 
 def debeaming(layout: Layout) -> np.ndarray:
-    """Target beam over band beam, zero where it exceeds `MAX_DEBEAMING`, shape (channel, lmax + 1)."""
-    target = gaussian_beam(layout.target_fwhm, layout.lmax)
-    ratio = target / np.stack([gaussian_beam(fwhm, layout.lmax) for fwhm in layout.fwhm])
-    return np.where(ratio <= MAX_DEBEAMING, ratio, 0.0)
+    """Target beam over band beam, zero from where it first exceeds `MAX_DEBEAMING`, shape (channel, lmax + 1)."""
+    return _ratio(layout.target_beams(), layout.beams())
+
+
+def _ratio(wanted: np.ndarray, beams: np.ndarray) -> np.ndarray:
+    """Wanted windows over beams (channel, lmax + 1), zero from where that first exceeds `MAX_DEBEAMING`.
+
+    A window may oscillate where it is small: a band that is left out stays so up to lmax.
+    """
+    use = np.logical_and.accumulate(wanted <= MAX_DEBEAMING * beams, axis=-1)
+    return np.divide(wanted, beams, out=np.zeros_like(beams), where=use & (beams > 0))
 
 
 def unit_weights(covariance: np.ndarray) -> np.ndarray:
@@ -125,19 +132,17 @@ class LinearEstimate:
         self.peaks = peaks or default_peaks(layout.lmax)
         self.needlets = Needlets(self.peaks, layout.nside, layout.lmax)
         self.ratio = debeaming(layout)
-        beams = np.stack([gaussian_beam(fwhm, layout.lmax) for fwhm in layout.fwhm])
+        beams, target = layout.beams(), layout.target_beams()
+        self.finest = int(np.argmax(beams[:, -1]))
         # A difference is taken at the coarser of the two beams, to which either side is smoothed.
-        common = np.stack([gaussian_beam(max(f, layout.target_fwhm), layout.lmax) for f in layout.fwhm])
-        self.band_transfer, self.estimate_transfer = (
-            common / beams,
-            common / gaussian_beam(layout.target_fwhm, layout.lmax),
-        )
+        coarser = beams <= target
+        self.band_transfer = np.divide(target, beams, out=np.ones_like(beams), where=~coarser)
+        self.estimate_transfer = np.divide(beams, target, out=np.ones_like(beams), where=coarser)
         self.template_transfer = np.where(self.ratio > 0, 1 / self.estimate_transfer.clip(1 / MAX_DEBEAMING), 0.0)
-        self._brightness_transfer = (
-            gaussian_beam(max(DIFFERENCE_FWHM, *layout.fwhm), layout.lmax)
-            * (1 - gaussian_beam(CONTRAST_FWHM, layout.lmax))
-            / beams
-        )
+        smooth = gaussian_beam(max(DIFFERENCE_FWHM, *layout.fwhm), layout.lmax)
+        to_smooth = _ratio(np.broadcast_to(smooth, beams.shape), beams)
+        reach = (to_smooth > 0).all(axis=0)  # of all bands alike, so that no difference holds CMB
+        self._brightness_transfer = reach * to_smooth * (1 - gaussian_beam(CONTRAST_FWHM, layout.lmax))
 
     def fit(
         self, samples: Iterable[tuple[np.ndarray, np.ndarray]], pixels: np.ndarray | None = None
@@ -270,8 +275,7 @@ class LinearEstimate:
         nside, lmax = self.layout.nside, self.layout.lmax
         estimate = self(observed)
         maps = synthesis(self.differences(observed, estimate), nside, lmax)
-        finest = int(np.argmin(self.layout.fwhm))
-        cmb = almxfl((observed - error)[finest], self.ratio[finest])
+        cmb = almxfl((observed - error)[self.finest], self.ratio[self.finest])
         left = synthesis((estimate - cmb)[None], nside, lmax)
         return np.median(np.abs(maps[:, where]), axis=-1), float(np.median(np.abs(left[:, where])))
 

@@ -2,10 +2,15 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from cmb_lightning.errors import ConfigError
+from cmb_lightning.sky.beams import gaussian_beam, window
+from cmb_lightning.sky.channel import Channel
 
 FIELDS = ("I", "Q", "U")
 
@@ -18,10 +23,12 @@ class Layout:
         nside: HEALPix resolution, a power of two.
         lmax: Highest multipole of the maps.
         channels: Names of the input channels, a (band, field) pair each: `30_I`, `100_Q`.
-        fwhm: Beam of each channel [arcmin].
+        fwhm: Beam of each channel [arcmin]; its nominal width where the beam is no Gaussian.
         fields: Fields of the target: `I`, `Q`, `U`.
         target_fwhm: Beam of the target [arcmin].
         unit: Unit of every map.
+        windows: For each channel its beam window b_l up to lmax where that is no Gaussian, and nothing where it is;
+            empty when all are Gaussians.
     """
 
     nside: int
@@ -31,6 +38,7 @@ class Layout:
     fields: tuple[str, ...] = ("I",)
     target_fwhm: float = 0.0
     unit: str = "uK_CMB"
+    windows: tuple[tuple[float, ...], ...] = ()
 
     def __post_init__(self) -> None:
         check_nside(self.nside)
@@ -42,28 +50,77 @@ class Layout:
             raise ConfigError(f"{len(self.channels)} channels but {len(self.fwhm)} beams: there must be one for each.")
         if not self.channels or len(set(self.channels)) != len(self.channels):
             raise ConfigError(f"channels: {list(self.channels)} must be at least one, and each only once.")
+        if self.windows and [len(b_l) or self.lmax + 1 for b_l in self.windows] != [self.lmax + 1] * len(self.channels):
+            raise ConfigError(f"windows: there must be one for each channel, with {self.lmax + 1} values or none.")
         unknown = [field for field in self.fields if field not in FIELDS]
         if unknown or not self.fields:
             raise ConfigError(f"fields: {list(self.fields)} must be some of {', '.join(FIELDS)}.")
+
+    @classmethod
+    def of(
+        cls, channels: Sequence[Channel], nside: int, lmax: int, fields: tuple[str, ...], target_fwhm: float
+    ) -> "Layout":
+        """The layout of maps that these channels see; see `Layout`."""
+        windows = tuple(tuple(window(one, lmax).tolist()) if one.beam_file else () for one in channels)
+        return cls(
+            nside=nside,
+            lmax=lmax,
+            channels=tuple(channel.name for channel in channels),
+            fwhm=tuple(channel.fwhm for channel in channels),
+            fields=fields,
+            target_fwhm=target_fwhm,
+            windows=windows if any(windows) else (),
+        )
 
     @property
     def npix(self) -> int:
         """Pixels of a map."""
         return 12 * self.nside**2
 
+    def beams(self) -> np.ndarray:
+        """The beam window b_l of each channel, shape (channel, lmax + 1), float64."""
+        beams = self._gaussians(self.fwhm)
+        for beam, b_l in zip(beams, self.windows, strict=False):
+            beam[:] = b_l or beam
+        return beams
+
+    def target_beams(self) -> np.ndarray:
+        """The target's beam window in the field of each channel, shape (channel, lmax + 1), float64."""
+        return self._gaussians((self.target_fwhm,) * len(self.channels))
+
+    def _gaussians(self, widths: Sequence[float]) -> np.ndarray:
+        spins = [0 if name.endswith("_I") else 2 for name in self.channels]
+        return np.stack([gaussian_beam(fwhm, self.lmax, spin) for fwhm, spin in zip(widths, spins, strict=True)])
+
     def to_dict(self) -> dict[str, Any]:
         """The layout as str, numbers and lists, as a checkpoint or a JSON file can hold it."""
-        return {key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(self).items()}
+        values = {key: _listed(value) for key, value in dataclasses.asdict(self).items()}
+        if not self.windows:
+            del values["windows"]  # so that the names of what was made and kept for Gaussians stay
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Layout":
         """The layout that `to_dict` wrote."""
-        return cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
+        values = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+        return cls(**values | {"windows": tuple(map(tuple, values.get("windows", ())))})
 
     def differences(self, other: "Layout") -> list[str]:
         """What differs from `other`, a sentence fragment for each key: `nside: 64 here, 128 there`."""
         mine, theirs = self.to_dict(), other.to_dict()
-        return [f"{key}: {mine[key]} here, {theirs[key]} there" for key in mine if mine[key] != theirs[key]]
+        found = [
+            f"{key}: {mine[key]} here, {theirs[key]} there"
+            for key in mine
+            if key != "windows" and mine[key] != theirs[key]
+        ]
+        if not found and self.windows != other.windows:
+            beams = zip(self.channels, self.beams(), other.beams(), strict=True)
+            found = [f"beam window of {name}" for name, one, two in beams if not np.array_equal(one, two)]
+        return found
+
+
+def _listed(value: Any) -> Any:
+    return [_listed(one) for one in value] if isinstance(value, tuple) else value
 
 
 def check_nside(nside: int) -> None:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cmb_lightning.sky.beams import gaussian_beam
 from cmb_lightning.sky.transforms import (
     almxfl,
     analysis,
@@ -21,34 +20,31 @@ def lower(
     bad: np.ndarray,
     fields: Sequence[str],
     nside: int,
-    lmax: int,
-    old_fwhm: float,
-    new_fwhm: float,
+    transfer: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Bring maps to a lower resolution and a broader beam, in harmonic space; pixel windows are left as they are.
+    """Bring maps to a lower resolution and another beam, in harmonic space; pixel windows are left as they are.
 
     Args:
         maps: Shape (field, npix), NESTED.
         bad: Where they have no data, bool, shape (npix,).
         fields: What the maps are of: I, or Q and U, or all three.
         nside: The resolution wanted, that of the maps or lower.
-        lmax: Highest multipole that is kept.
-        old_fwhm: Beam of the maps [arcmin].
-        new_fwhm: The beam wanted [arcmin].
+        transfer: The beam window wanted over that of the maps, up to the highest multipole that is kept, shape
+            (field, lmax + 1).
 
     Returns:
         The maps, shape (field, 12 nside^2), NESTED, float32, and which of their pixels lack data in more than half of
         their area. Elsewhere, what was missing is filled from around it.
     """
+    lmax = transfer.shape[1] - 1
     ring = nest_to_ring(fill(np.where(bad, 0, maps), bad))
     lowered = np.empty((len(fields), 12 * nside**2), dtype=np.float32)
     for spin, names in ((0, "I"), (2, "QU")):
         rows = [list(fields).index(name) for name in names if name in fields]
         if rows:
-            window = gaussian_beam(new_fwhm, lmax, spin) / gaussian_beam(old_fwhm, lmax, spin)
             analyse, synthesise = (analysis_qu, synthesis_qu) if spin else (analysis, synthesis)
             alm = np.atleast_2d(analyse(*ring[rows], lmax))
-            lowered[rows] = np.atleast_2d(synthesise(*almxfl(alm, window), nside, lmax))
+            lowered[rows] = np.atleast_2d(synthesise(*almxfl(alm, transfer[rows]), nside, lmax))
     return ring_to_nest(lowered), bad.reshape(12 * nside**2, -1).mean(axis=1) > 0.5
 
 

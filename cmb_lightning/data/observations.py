@@ -19,6 +19,7 @@ from cmb_lightning.errors import ConfigError
 from cmb_lightning.results.fits import read_map
 from cmb_lightning.results.healpix_map import HealpixMap
 from cmb_lightning.sky import Channel, Instrument
+from cmb_lightning.sky.beams import gaussian_beam, window
 from cmb_lightning.sky.foregrounds import analyse, synthesise
 from cmb_lightning.sky.transforms import nest_to_ring, ring_to_nest, rotate_alm
 from cmb_lightning.sky.units import arcmin
@@ -80,11 +81,10 @@ class ObservationsDataModule(L.LightningDataModule):
         loaded = Instrument.load(instrument, nside, bands, tuple(fields or "I"))
         self.channels = loaded.channels
         target = arcmin(target_fwhm, "target_fwhm")
-        self.layout = Layout(
+        self.layout = Layout.of(
+            self.channels,
             nside=nside,
             lmax=2 * nside if lmax is None else lmax,
-            channels=tuple(channel.name for channel in self.channels),
-            fwhm=tuple(channel.fwhm for channel in self.channels),
             fields=loaded.fields,
             target_fwhm=min(c.fwhm for c in self.channels) if target is None else target,
         )
@@ -181,15 +181,16 @@ class ObservationsDataModule(L.LightningDataModule):
             if one.coordinates is None:
                 raise ConfigError(f"{path}: it does not say its coordinates; state `coordinates`: G, E or C.")
             read[channel.field] = one.in_uK_CMB(channel.frequency).nested()
-        maps, fwhm = list(read.values()), channels[0].fwhm
-        own = self._fwhm.get(band)
-        if maps[0].nside == self.layout.nside and own in (None, fwhm):
+        maps, own = list(read.values()), self._fwhm.get(band)
+        nside, lmax = self.layout.nside, self.layout.lmax
+        transfer = np.ones((len(channels), lmax + 1))
+        if own is not None:
+            transfer = np.stack([window(one, lmax) / gaussian_beam(own, lmax, one.spin) for one in channels])
+        if maps[0].nside == nside and (transfer == 1).all():
             return read
         bad = np.any([one.bad for one in maps], axis=0)
-        values = np.stack([one.values for one in maps])
-        nside, lmax = self.layout.nside, self.layout.lmax
-        lowered, bad = lower(values, bad, list(read), nside, lmax, fwhm if own is None else own, fwhm)
-        log.info("%s: from nside %d to %d, its beam to %g arcmin", path, maps[0].nside, nside, fwhm)
+        lowered, bad = lower(np.stack([one.values for one in maps]), bad, list(read), nside, transfer)
+        log.info("%s: from nside %d to %d, its beam to %g arcmin", path, maps[0].nside, nside, channels[0].fwhm)
         return {
             field: replace(one, values=row, nside=nside, bad=bad)
             for (field, one), row in zip(read.items(), lowered, strict=True)

@@ -79,11 +79,10 @@ class ReferenceDataModule(MixingDataModule):
         check_cap(n_sims_cap)
         loaded = Instrument.load(instrument, nside, bands, tuple(fields or "I"))
         target = arcmin(target_fwhm, "target_fwhm")
-        layout = Layout(
+        layout = Layout.of(
+            loaded.channels,
             nside=nside,
             lmax=check_lmax(2 * nside if lmax is None else lmax, nside),
-            channels=tuple(channel.name for channel in loaded.channels),
-            fwhm=tuple(channel.fwhm for channel in loaded.channels),
             fields=loaded.fields,
             target_fwhm=min(channel.fwhm for channel in loaded.channels) if target is None else target,
         )

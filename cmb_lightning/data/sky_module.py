@@ -108,11 +108,10 @@ class SkyDataModule(MixingDataModule):
             for name, split in checked.items()
         }
         one = next(iter(simulators.values()))
-        layout = Layout(
+        layout = Layout.of(
+            loaded.channels,
             nside=nside,
             lmax=one.lmax,
-            channels=tuple(channel.name for channel in loaded.channels),
-            fwhm=tuple(channel.fwhm for channel in loaded.channels),
             fields=loaded.fields,
             target_fwhm=one.target_fwhm,
         )

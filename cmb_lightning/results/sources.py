@@ -15,6 +15,7 @@ from cmb_lightning.data.mixing import observe
 from cmb_lightning.errors import ConfigError
 from cmb_lightning.results.fits import read_header, read_map
 from cmb_lightning.results.healpix_map import HealpixMap
+from cmb_lightning.sky.beams import gaussian_beam
 
 
 @dataclass(frozen=True)
@@ -216,7 +217,11 @@ class Lowered:
         """The lowered maps."""
         maps, layout = self.source.read(sim)["maps"], self.layout
         old, new = self.source.identity().fwhm, self.identity().fwhm
-        lowered, bad = lower(maps, np.isnan(maps).any(axis=0), layout.fields, layout.nside, layout.lmax, old, new)
+        windows = [
+            [gaussian_beam(fwhm, layout.lmax, 0 if field == "I" else 2) for field in layout.fields]
+            for fwhm in (new, old)
+        ]
+        lowered, bad = lower(maps, np.isnan(maps).any(axis=0), layout.fields, layout.nside, np.divide(*windows))
         return {"maps": np.where(bad, np.nan, lowered - np.mean(lowered, axis=1, where=~bad, keepdims=True))}
 
     def about(self) -> dict[str, Any]:

@@ -1,11 +1,16 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from cmb_lightning.cleaning.linear import LinearEstimate, debeaming, noise_floor, pixel_ilc, unit_weights
+from cmb_lightning.cleaning.preparation import harmonics
 from cmb_lightning.data.layout import Layout
+from cmb_lightning.data.sky_module import SkyDataModule, SkySplit
+from cmb_lightning.sky import PolynomialSpectrum, Sky
 from cmb_lightning.sky.beams import gaussian_beam
 from cmb_lightning.sky.transforms import almxfl, analysis, synthesis
-from tests.cleaning.toy import LAYOUT, LMAX, NSIDE, sky
+from tests.cleaning.toy import BEAMS, LAYOUT, LMAX, NSIDE, sky
 
 
 def rms(alm: np.ndarray) -> float:
@@ -75,6 +80,74 @@ def test_differences_hold_no_cmb(estimate):
     after = estimate.differences(with_cmb, estimate(with_cmb))
     for b, a in zip(before, after, strict=True):
         assert rms(a - b) < 1e-3 * rms(other["truth"])
+
+
+WINDOWS = np.stack([
+    1 / (1 + (np.arange(LMAX + 1) / 20) ** 4),  # falls slower than a Gaussian, and then
+    BEAMS[1] * (1 - 0.3 * np.arange(LMAX + 1) / LMAX),
+    np.where(np.arange(LMAX + 1) < 25, BEAMS[2], -0.01 * BEAMS[2]),  # has a lobe below zero
+    BEAMS[3] ** 0.8,
+])  # fmt: skip
+
+
+def test_bands_are_compared_with_their_true_windows():
+    """The CMB passes and the differences hold none, where to take Gaussians of the same widths would leave percents."""
+    true = replace(LAYOUT, windows=tuple(tuple(window.tolist()) for window in WINDOWS))
+    skies = [sky(seed, beams=WINDOWS) for seed in range(12)]
+    pairs = [(parts["observed"], parts["observed"] - parts["cmb"]) for parts in skies]
+    parts, other = sky(7, beams=WINDOWS), sky(8, beams=WINDOWS)
+    with_cmb = parts["observed"] + other["cmb"]
+    wrong = {}
+    for name, layout in (("true", true), ("Gaussian", LAYOUT)):
+        estimate = LinearEstimate(layout, regions=4).fit(pairs)
+        response = estimate(with_cmb) - estimate(parts["observed"])
+        after, before = (estimate.differences(alm, estimate(alm)) for alm in (with_cmb, parts["observed"]))
+        wrong[name] = [rms(alm) / rms(other["truth"]) for alm in (response - other["truth"], *(after - before))]
+    assert max(wrong["true"]) < 1e-3
+    assert min(wrong["Gaussian"]) > 5e-3
+    unit = pixel_ilc(with_cmb, true) - pixel_ilc(parts["observed"], true)
+    assert rms(unit - other["truth"]) < 0.1 * rms(other["truth"])  # its weights follow the sky a little
+
+
+def test_the_windows_are_those_that_the_simulator_sees_through(tmp_path):
+    degree = np.arange(LMAX + 1)
+    for name in ("a", "b"):
+        b_l = 1 / (1 + (degree / {"a": 9, "b": 15}[name]) ** 3)
+        np.savetxt(tmp_path / f"{name}.txt", np.column_stack([degree, b_l]))
+    (tmp_path / "mine.ecsv").write_text(TABLE)
+    still = Sky(PolynomialSpectrum([1.0]), [], noise=False)
+    options = {"instrument": str(tmp_path / "mine.ecsv"), "nside": NSIDE, "target_fwhm": "10 deg", "sky": still}
+    data = SkyDataModule({"train": SkySplit(1)}, root=tmp_path, **options)
+    made = data.splits["train"].generator.simulate("train", 0)
+    target, *bands = harmonics(np.concatenate([made["target"], made["cmb"]]), data.layout)
+    for alm, ratio in zip(bands, debeaming(data.layout), strict=True):
+        assert (ratio > 0).all()
+        assert rms(almxfl(alm, ratio) - target) < 1e-3 * rms(target)
+
+
+TABLE = """\
+# %ECSV 1.0
+# ---
+# datatype:
+# - {name: band, datatype: string}
+# - {name: frequency, unit: GHz, datatype: float64}
+# - {name: fwhm, unit: arcmin, datatype: float64}
+# - {name: fields, datatype: string}
+# - {name: noise_I, unit: uK_CMB, datatype: float64}
+# - {name: beam, datatype: string}
+# schema: astropy-2.0
+band frequency fwhm fields noise_I beam
+A 100 500 I 10 a.txt
+B 143 400 I 10 b.txt
+C 217 500 I 10 ""
+"""
+
+
+def test_a_band_stays_out_where_its_window_has_fallen():
+    ratio = debeaming(replace(LAYOUT, windows=((), (), tuple(WINDOWS[2].tolist()), ())))
+    assert (ratio[2, :25] > 0).all() and not ratio[2, 25:].any()
+    oscillating = np.where(np.arange(LMAX + 1) == 20, 0.0, BEAMS[0])
+    assert not debeaming(replace(LAYOUT, windows=(tuple(oscillating.tolist()), (), (), ())))[0, 20:].any()
 
 
 def test_weights_trained_with_gain_errors_survive_them(estimate):

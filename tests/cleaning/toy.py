@@ -25,7 +25,7 @@ def gaussian(rng: np.random.Generator, cl: np.ndarray) -> np.ndarray:
     return alm * np.sqrt(cl)[ell]
 
 
-def sky(seed: int, gain_scatter: float = 0.0) -> dict[str, np.ndarray]:
+def sky(seed: int, gain_scatter: float = 0.0, beams: np.ndarray = BEAMS) -> dict[str, np.ndarray]:
     """Coefficients of the parts at the bands' own beams, each (channel, nalm), and `truth` at the target beam."""
     rng = np.random.default_rng(seed)
     ell = np.arange(LMAX + 1)
@@ -37,7 +37,7 @@ def sky(seed: int, gain_scatter: float = 0.0) -> dict[str, np.ndarray]:
     noise = analysis(rng.standard_normal((len(LAW), latitude.size)) * NOISE[:, None], LMAX)
     noise[:, 0] = 0
     parts = {
-        "cmb": almxfl(np.broadcast_to(cmb, (len(LAW), cmb.size)), BEAMS),
+        "cmb": almxfl(np.broadcast_to(cmb, (len(LAW), cmb.size)), beams),
         "foregrounds": almxfl((LAW * spread)[:, None] * galaxy, BEAMS),
         "noise": noise,
         "truth": almxfl(cmb, BEAMS[-1]),

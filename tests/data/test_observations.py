@@ -223,6 +223,31 @@ def fwhm_of(text: str) -> float:
     return float(text.removesuffix(" arcmin")) / 60
 
 
+@pytest.mark.filterwarnings("ignore:.*rms of")
+def test_maps_are_smoothed_to_the_window_of_the_instrument_s_file(tmp_path):
+    alm = healpy.synalm(1e4 / (np.arange(33) + 1.0) ** 2, lmax=32)
+    alm[0] = 0
+    window = 1 / (1 + (np.arange(33) / 12) ** 4)
+    np.savetxt(tmp_path / "beam.txt", np.column_stack([np.arange(33), window]))
+    (tmp_path / "mine.ecsv").write_text(
+        "# %ECSV 1.0\n# ---\n# datatype:\n# - {name: band, datatype: string}\n"
+        "# - {name: frequency, unit: GHz, datatype: float64}\n# - {name: fwhm, unit: arcmin, datatype: float64}\n"
+        "# - {name: fields, datatype: string}\n# - {name: noise_I, unit: uK_CMB, datatype: float64}\n"
+        "# - {name: beam, datatype: string}\n# schema: astropy-2.0\n"
+        "band frequency fwhm fields noise_I beam\n100 100 800 I 1 beam.txt\n"
+    )
+    options = {"instrument": str(tmp_path / "mine.ecsv"), "bands": ["100"]}
+    files = {"observations": {"mine": {"100": str(tmp_path / "100.fits")}}}
+    for own, beam, nside in (("4 deg", healpy.gauss_beam(np.radians(4), 32), NSIDE), (None, window, 2 * NSIDE)):
+        fine = healpy.alm2map(healpy.almxfl(alm, beam), nside)
+        write_map(tmp_path / "100.fits", ring_to_nest(fine)[None].astype(np.float32), ["I"], "uK_CMB")
+        data = module(tmp_path, map_fwhm=own, **options, **files)
+        np.testing.assert_allclose(data.layout.beams()[0], window)
+        expected = healpy.alm2map(healpy.almxfl(alm, window), NSIDE)
+        found = healpy.reorder(batch_of(data)["observed"][0, 0].numpy(), n2r=True)
+        np.testing.assert_allclose(found, expected - expected.mean(), atol=2e-3 * expected.std())
+
+
 def test_a_beam_broader_than_the_instrument_s_is_refused(tmp_path):
     for band in BANDS:
         write(tmp_path, f"{band}.fits")
