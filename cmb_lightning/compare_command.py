@@ -18,7 +18,7 @@ from cmb_lightning.data.layout import Layout
 from cmb_lightning.errors import ConfigError
 from cmb_lightning.parser import condense, reason
 from cmb_lightning.results.collect import Cleaner, FixedLinear, NeedletILC, PixelILC, collect, collect_observed
-from cmb_lightning.results.comparable import Settings
+from cmb_lightning.results.comparable import TRUTH, Settings
 from cmb_lightning.results.compare import compare
 from cmb_lightning.results.comparison_files import write_comparison
 from cmb_lightning.results.find import find_predictions
@@ -71,7 +71,9 @@ def parser() -> argparse.ArgumentParser:
         help="Galactic latitudes above which maps are also scored; by default '20 deg'",
     )
     made.add_argument(
-        "--truth", metavar="FITS", help="for maps of the observed sky: another cleaned map in the place of the truth"
+        "--truth",
+        metavar="[NAME=]FITS",
+        help="for maps of the observed sky: another cleaned map in the place of the truth",
     )
     made.add_argument("--mask", metavar="FITS", help="where to compare: a map in Galactic coordinates, 1 to keep")
     made.add_argument("--n_workers", type=int, metavar="N", help="processes; by default the cores given to the job")
@@ -113,10 +115,11 @@ def main(arguments: list[str]) -> None:
     stated = Statements(given.unit, given.ordering, given.coordinates, arcmin(given.fwhm, "fwhm"))
     statements = {name: stated for name in ("", *named) if name not in runs}
     paths = {name: path for name, path in named.items() if not is_classical(path)}
-    if given.truth:
+    reference, truth = _name(given.truth) if given.truth else (TRUTH, None)
+    if truth:
         if len(paths) < len(named):
             raise ConfigError("sources: `ilc`, `nilc` and `linear` need simulated maps; leave them out beside --truth.")
-        truths, methods = collect_observed(given.truth, splits, paths, layout, statements)
+        truths, methods = collect_observed(truth, splits, paths, layout, statements)
     else:
         if unknown := [name for name in splits if name not in module.splits]:
             raise ConfigError(f"splits: there is no {unknown[0]!r}; there are {', '.join(module.splits)}.")
@@ -127,10 +130,10 @@ def main(arguments: list[str]) -> None:
     there = methods[splits[0]]
     order = [method for name in named for method in there if re.fullmatch(re.escape(name) + "(@.*)?", method)]
     methods = {split: {name: of[name] for name in order} for split, of in methods.items()}
-    settings = Settings(beams=beams, latitude_cuts=cuts, mask=mask)
+    settings = Settings(beams=beams, latitude_cuts=cuts, mask=mask, reference=reference)
     found = compare(truths, methods, layout.fields, settings, given.n_workers)
     files = write_comparison(found, given.out)
-    title = f"Cleaned CMB maps compared with {given.truth}" if given.truth else "Cleaned CMB maps compared"
+    title = f"Cleaned CMB maps compared with {reference}" if truth else "Cleaned CMB maps compared"
     command = shlex.join(["cmb-lightning", "compare", *arguments])
     texts = {name: (path / "fit" / "config.yaml").read_text() for name, path in runs.items()}
     page = write_report(found, Path(given.out) / "report.html", title, command, texts)

@@ -8,6 +8,8 @@ import numpy as np
 from cmb_lightning.errors import ConfigError
 from cmb_lightning.results.sources import Identity
 
+TRUTH = "truth"
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -22,6 +24,7 @@ class Settings:
         apodisation: Distance from the mask's edge [degrees] over which decoupled spectra give pixels less weight.
         lmax: Highest multipole of spectra and smoothing, at most 2 nside, which it is when None.
         bins: How many bins the spectra have.
+        reference: What the truth is called, where another map stands in for it.
     """
 
     beams: tuple[float, ...] = ()
@@ -31,6 +34,7 @@ class Settings:
     apodisation: float = 10.0
     lmax: int | None = None
     bins: int = 30
+    reference: str = TRUTH
 
 
 def check_comparable(split: str, identities: Mapping[str, Identity], settings: Settings) -> None:

@@ -11,7 +11,7 @@ from cmb_lightning.cleaning.scores import Scores, gather_scores
 from cmb_lightning.data.work import Task, over_simulations
 from cmb_lightning.errors import ConfigError
 from cmb_lightning.results.calibration import Calibration
-from cmb_lightning.results.comparable import Settings, check_comparable
+from cmb_lightning.results.comparable import TRUTH, Settings, check_comparable
 from cmb_lightning.results.coupling import MaskCoupling
 from cmb_lightning.results.evaluation import FULL, MASKED, Evaluation, Plan
 from cmb_lightning.results.sources import CachedTruth, Identity, MapSource
@@ -41,6 +41,7 @@ class Comparison:
         calibration: By (split, method), of methods that state errors.
         examples: By split, the maps of its first simulation by method, the truth under an empty name, (field, npix).
         about: By (split, method), what is known of its making.
+        reference: What the truth is called.
     """
 
     splits: tuple[str, ...]
@@ -58,6 +59,7 @@ class Comparison:
     calibration: dict[tuple[str, str], Calibration]
     examples: dict[str, dict[str, np.ndarray]]
     about: dict[tuple[str, str], dict[str, Any]]
+    reference: str = TRUTH
 
     @property
     def main_scores(self) -> AllScores:
@@ -114,7 +116,7 @@ def compare(
         tasks = [Task(split, sim) for sim in identities[split][""].sims]
         ready = replace(plan, edges=edges)
         results[split] = over_simulations(ready, tasks, n_workers=n_workers, description=f"comparing {split}")
-    return _gather(plans, results, names, examples, edges)
+    return replace(_gather(plans, results, names, examples, edges), reference=settings.reference)
 
 
 def _plan(

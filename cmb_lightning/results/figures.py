@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, GREY = "#1c2733", "#8a95a1"
-METHOD_COLOURS = ("#d1495b", "#00798c", "#edae49", "#66a182", "#6a4c93", "#2e4057")
+METHOD_COLOURS = ("#d1495b", "#00798c", "#edae49", "#66a182", "#6a4c93", "#b5739d")
 _PLANCK_ANCHORS = (  # position and colour (red, green, blue): blue through parchment to dark red
     (0, (0, 0, 255)),
     (42, (0, 112, 255)),
@@ -135,7 +135,12 @@ def sky_figure(
 
 
 def spectra_figure(
-    spectra: Mapping[str, PairSpectra], bins: Bins, title: str = "", f_sky: float = 1.0, name: str = "TT"
+    spectra: Mapping[str, PairSpectra],
+    bins: Bins,
+    title: str = "",
+    f_sky: float = 1.0,
+    name: str = "TT",
+    reference: str = "truth",
 ) -> Figure:
     """Spectra of truth, predictions and residuals, with panels for their ratio and their correlation.
 
@@ -146,6 +151,7 @@ def spectra_figure(
         title: Heading of the figure.
         f_sky: Part of the sky that they were taken on, for the cosmic variance.
         name: Which spectrum it is.
+        reference: What the truth is called, where another map stands in for it.
 
     Returns:
         The figure.
@@ -156,14 +162,14 @@ def spectra_figure(
     means = {method: _mean(pair) for method, pair in spectra.items()}
     truth = next(iter(means.values())).truth
     top.fill_between(ell, truth * (1 - variance), truth * (1 + variance), color=GREY, alpha=0.25, lw=0)
-    top.plot(ell, truth, color=INK, lw=1.8, label="truth")
+    top.plot(ell, truth, color=INK, lw=1.8, label=reference)
     top.fill_between([], [], color=GREY, alpha=0.25, lw=0, label="cosmic variance")
     for k, (method, pair) in enumerate(means.items()):
         colour = method_colour(k)
-        top.plot(ell, pair.prediction, color=colour, lw=1.4, ls="--", label=method)
-        top.plot(ell, pair.residual, color=colour, lw=1.4, label=f"{method} $-$ truth")
-        middle.plot(ell, pair.ratio(), color=colour, lw=1.4, label=r"$C_\ell^{pp}/C_\ell^{tt}$")
-        middle.plot(ell, pair.transfer(), color=colour, lw=1.2, ls=":", label=r"$T_\ell = C_\ell^{pt}/C_\ell^{tt}$")
+        top.plot(ell, pair.prediction, color=colour, lw=1.4, ls="--")
+        top.plot(ell, pair.residual, color=colour, lw=1.4, label=method)
+        middle.plot(ell, pair.ratio(), color=colour, lw=1.4, ls="--")
+        middle.plot(ell, pair.transfer(), color=colour, lw=1.2, ls=":")
         bottom.plot(ell, pair.correlation(), color=colour, lw=1.4)
         if spectra[method].truth.ndim > 1 and len(spectra[method].truth) > 1:
             for axes, values in ((top, spectra[method].residual), (bottom, spectra[method].correlation())):
@@ -174,13 +180,16 @@ def spectra_figure(
     else:
         top.set_yscale("log")
     top.set_ylabel(rf"$D_\ell^\mathrm{{{name}}}$ [$\mu$K$^2$]")
-    columns = min(1 + len(means), 4)
-    top.legend(fontsize=9, frameon=False, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns)
+    # One colour a method, one dash a quantity: an entry for each pair of them would not fit beside many methods.
+    top.legend(fontsize=8, frameon=False, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3)
+    _legend_of_dashes(top, {"--": "method", "-": rf"method $-$ {reference}"}, loc="lower left")
     middle.fill_between(ell, 1 - variance, 1 + variance, color=GREY, alpha=0.25, lw=0)
     middle.axhline(1, color=INK, lw=0.8)
-    middle.set_ylabel("ratio to truth")
+    middle.set_ylabel(f"ratio to {reference}")
     middle.set_ylim(_around_one([v for pair in means.values() for v in (pair.ratio(), pair.transfer())]))
-    middle.legend(*(part[:2] for part in middle.get_legend_handles_labels()), fontsize=8, frameon=False, ncols=2)
+    _legend_of_dashes(
+        middle, {"--": r"$C_\ell^{pp}/C_\ell^{tt}$", ":": r"$T_\ell = C_\ell^{pt}/C_\ell^{tt}$"}, loc="best"
+    )
     bottom.axhline(1, color=INK, lw=0.8)
     bottom.set_ylabel(r"$r_\ell$")
     bottom.set_ylim(_around_one([pair.correlation() for pair in means.values()], top=0.05))
@@ -229,6 +238,17 @@ def _plain_numbers(axis: Axis) -> None:
 def method_colour(number: int) -> str:
     """The colour of the n-th method in every plot."""
     return METHOD_COLOURS[number % len(METHOD_COLOURS)]
+
+
+def _legend_of_dashes(axes: Axes, meanings: Mapping[str, str], loc: str) -> None:
+    """Say what the dashes of all lines mean, beside a legend that may be there already."""
+    from matplotlib.lines import Line2D
+
+    there = axes.get_legend()
+    lines = [Line2D([], [], color=INK, lw=1.4, ls=dash, label=meaning) for dash, meaning in meanings.items()]
+    axes.legend(handles=lines, fontsize=8, frameon=False, ncols=len(lines), loc=loc)
+    if there is not None:
+        axes.add_artist(there)
 
 
 def _mean(pair: PairSpectra) -> PairSpectra:

@@ -50,6 +50,7 @@ def write_report(
         "calibration": sections.calibration,
         "tables": sections.tables,
     }
+    the = sections.the_reference(comparison)
     parts = {name: "".join(maker(comparison)) for name, maker in makers.items()}
     parts["making"] = "".join(sections.making(comparison, command, configuration or {}))
     shown = {name: text for name, text in parts.items() if text}
@@ -61,7 +62,7 @@ def write_report(
         f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>"
         f'<header><h1>{escape(title)}</h1><p class="soft">{escape(_subtitle(comparison))}</p></header>'
         f"<nav><div>{links}</div></nav><main>{body}</main>"
-        "<footer>Made by cmb_lightning. p is a prediction, t the truth; all maps in µK<sub>CMB</sub>.</footer>"
+        f"<footer>Made by cmb_lightning. p is a prediction, t {escape(the)}; all maps in µK<sub>CMB</sub>.</footer>"
         "</body></html>\n"
     )
     path = Path(path)
@@ -75,4 +76,4 @@ def _subtitle(comparison: Comparison) -> str:
     counts = ", ".join(f"{split} ({n} simulations)" for split, n in zip(comparison.splits, sims, strict=True))
     beams = ", ".join(f"{beam:g}" for beam in comparison.beams)
     methods = ", ".join(map(label, comparison.methods))
-    return f"{methods} against the truth of {counts}; common beam {beams} arcmin."
+    return f"{methods} against {sections.the_reference(comparison)} of {counts}; common beam {beams} arcmin."

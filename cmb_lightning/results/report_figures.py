@@ -10,7 +10,7 @@ import numpy as np
 from cmb_lightning.results.calibration import Z_LEVELS, gaussian_coverage
 from cmb_lightning.results.compare import Comparison
 from cmb_lightning.results.comparison_files import paired_differences
-from cmb_lightning.results.figures import GREY, INK, METHOD_COLOURS, method_colour, new_figure, spectra_figure, tidy
+from cmb_lightning.results.figures import GREY, INK, method_colour, new_figure, spectra_figure, tidy
 from cmb_lightning.results.spectra import PairSpectra
 from cmb_lightning.results.tables import METRIC_LABELS, label, region_text
 
@@ -23,7 +23,9 @@ def spectra_of(comparison: Comparison, where: str, split: str, kind: str) -> Fig
     pairs: dict[str, PairSpectra] = {
         label(method): comparison.spectra[where, split, method][kind] for method in comparison.methods
     }
-    return spectra_figure(pairs, comparison.bins, f_sky=comparison.f_sky[where], name=kind)
+    return spectra_figure(
+        pairs, comparison.bins, f_sky=comparison.f_sky[where], name=kind, reference=comparison.reference
+    )
 
 
 def histogram_figure(comparison: Comparison, split: str, field: int) -> Figure:
@@ -36,7 +38,7 @@ def histogram_figure(comparison: Comparison, split: str, field: int) -> Figure:
         counts = comparison.histograms[split, method][field]
         total = max(float(counts.sum()), 1.0)
         density = counts / total / np.diff(edges)
-        axes.stairs(density, edges, color=method_colour(k), lw=1.4, label=label(method))
+        axes.stairs(density, edges, baseline=None, color=method_colour(k), lw=1.4, label=label(method))
         if counts.sum():
             sigma = np.sqrt(np.sum(counts * centres**2) / total)
             gauss = np.exp(-(centres**2) / 2 / sigma**2) / np.sqrt(2 * np.pi) / sigma
@@ -44,7 +46,7 @@ def histogram_figure(comparison: Comparison, split: str, field: int) -> Figure:
     axes.set_yscale("log")
     axes.set_ylim(bottom=axes.get_ylim()[1] * 1e-5)
     axes.set_xlim(edges[0], edges[-1])
-    axes.set(xlabel=r"prediction $-$ truth [$\mu$K]", ylabel=r"density [1/$\mu$K]")
+    axes.set(xlabel=rf"prediction $-$ {comparison.reference} [$\mu$K]", ylabel=r"density [1/$\mu$K]")
     axes.legend(fontsize=9, frameon=False)
     tidy(axes)
     return figure
@@ -53,7 +55,7 @@ def histogram_figure(comparison: Comparison, split: str, field: int) -> Figure:
 def box_figure(comparison: Comparison, metric: str, region: str, field: str) -> Figure:
     """One metric of every simulation: a box for each method and split, the simulations as points."""
     splits, methods = comparison.splits, comparison.methods
-    figure = new_figure(max(6.0, 1 + 0.3 * len(splits) * (len(methods) + 1)), 3.6)
+    figure = new_figure(7, 4)
     axes = figure.subplots()
     for s, split in enumerate(splits):
         for k, method in enumerate(methods):
@@ -116,7 +118,7 @@ def calibration_figure(comparison: Comparison, split: str, methods: Sequence[str
     largest = []
     for method in methods:
         found = comparison.calibration[split, method]
-        colour = METHOD_COLOURS[comparison.methods.index(method) % len(METHOD_COLOURS)]
+        colour = method_colour(comparison.methods.index(method))
         name = rf"{label(method)}, $\chi^2$/pixel = {found.reduced_chi2():.2f}"
         left.plot(gaussian_coverage(), found.coverage(), color=colour, lw=1.6, label=name)
         stated, made = found.reliability()

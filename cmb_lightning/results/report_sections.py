@@ -6,6 +6,7 @@ from html import escape
 import numpy as np
 
 from cmb_lightning.cleaning.scores import LOWER_IS_BETTER
+from cmb_lightning.results.comparable import TRUTH
 from cmb_lightning.results.compare import Comparison
 from cmb_lightning.results.comparison_files import comparison_tables, paired_differences, paired_table
 from cmb_lightning.results.evaluation import FULL, MASKED
@@ -44,7 +45,8 @@ def _sentences(comparison: Comparison) -> Iterator[str]:
     for split in comparison.splits:
         means = {m: comparison.main_scores[split, m].of("RMSE", region).mean() for m in comparison.methods}
         best = min(means, key=means.__getitem__)
-        text = f"{split}: {label(best)} leaves the smallest error, {means[best]:.3g} µK at {region_text(region)}"
+        wins = "leaves the smallest error" if comparison.reference == TRUTH else f"is nearest to {comparison.reference}"
+        text = f"{split}: {label(best)} {wins}, {means[best]:.3g} µK at {region_text(region)}"
         rivals = [m for m in comparison.methods if m != first]
         if rivals:
             rival = min(rivals, key=means.__getitem__)
@@ -94,16 +96,17 @@ def maps(comparison: Comparison) -> Iterator[str]:
             name = f"{split}, simulation {sim}" + (f", {field}" if len(comparison.fields) > 1 else "")
             yield f"<h3>{escape(name)}</h3><div class='grid maps'>"
             for method, maps in {"": truth, **{m: example[m][f] for m in comparison.methods}}.items():
-                caption = label(method) if method else "truth"
+                caption = label(method) if method else comparison.reference
                 yield _figure(mollweide_image(maps, limit), caption, f"Map of {caption}, {name}")
-            yield f"</div>{colour_bar(limit)}<h3>Residuals: prediction less truth</h3><div class='grid maps'>"
+            heading = f"<h3>Residuals: prediction less {escape(comparison.reference)}</h3>"
+            yield f"</div>{colour_bar(limit)}{heading}<div class='grid maps'>"
             for method, residual in residuals.items():
                 rms = np.sqrt(np.nanmean(residual.astype(np.float64) ** 2))
                 caption = f"{label(method)}, rms {rms:.3g} µK"
                 image = mollweide_image(residual, residual_limit, residual_colours())
                 yield _figure(image, caption, f"Residual of {label(method)}, {name}")
             yield f"</div>{colour_bar(residual_limit, residual_colours())}"
-            yield from _patches(example, f, residuals, (limit, residual_limit), name)
+            yield from _patches(example, f, residuals, (limit, residual_limit), name, comparison.reference)
 
 
 def _patches(
@@ -112,27 +115,30 @@ def _patches(
     residuals: Mapping[str, np.ndarray],
     limits: tuple[float, float],
     name: str,
+    reference: str,
 ) -> Iterator[str]:
     size = patch_size(int(round((example[""].shape[-1] / 12) ** 0.5)))
     for lon, lat in PATCHES:
         where = f"{size:.0f}° around l = {lon:g}°, b = {lat:g}°"
         yield f"<h3>Zoom: {where}</h3><div class='grid patches'>"
         for method, maps in example.items():
-            caption = label(method) if method else "truth"
+            caption = label(method) if method else reference
             image = patch_image(maps[field], limits[0], (lon, lat))
             yield _figure(image, caption, f"Patch of {caption}, {where}, {name}")
         yield "</div><div class='grid patches'>"
         for method, residual in residuals.items():
             image = patch_image(residual, limits[1], (lon, lat), residual_colours())
-            yield _figure(image, f"{label(method)} less truth", f"Residual patch of {label(method)}, {where}, {name}")
+            caption = f"{label(method)} less {reference}"
+            yield _figure(image, caption, f"Residual patch of {label(method)}, {where}, {name}")
         yield "</div>"
 
 
 def spectra(comparison: Comparison) -> Iterator[str]:
     """Spectra on the full and the masked sky."""
+    the = escape(the_reference(comparison))
     yield (
-        "<p>Top: spectra of the truth, of the predictions and of what is left of the truth in them. Middle: power of "
-        "prediction over truth, and the transfer function. Bottom: correlation with the truth. Bands: the middle 68 % "
+        f"<p>Top: spectra of {the}, of the predictions and of how they differ from it. Middle: power of the prediction "
+        f"over that of {the}, and the transfer function. Bottom: correlation with {the}. Bands: the middle 68 % "
         "of the simulations; grey: cosmic variance of one sky.</p>"
     )
     titles = {
@@ -159,9 +165,10 @@ def errors(comparison: Comparison) -> Iterator[str]:
         suffix = f", {field}" if len(comparison.fields) > 1 else ""
         yield f"<h3>Every simulation, {escape(where)}{suffix}</h3><div class='grid plots'>"
         for metric in metrics:
-            better = "lower" if metric in LOWER_IS_BETTER else "higher"
+            side = "lower" if metric in LOWER_IS_BETTER else "higher"
+            what = "better" if comparison.reference == TRUTH else f"nearer to {comparison.reference}"
             image = svg_address(box_figure(comparison, metric, comparison.domain, field))
-            yield _figure(image, f"{metric}: {better} is better", f"Box plot of {metric}{suffix}")
+            yield _figure(image, f"{metric}: {side} is {what}", f"Box plot of {metric}{suffix}")
         yield f"</div><h3>Residual pixels, {escape(where)}{suffix}</h3><div class='grid plots'>"
         for split in comparison.splits:
             image = svg_address(histogram_figure(comparison, split, comparison.fields.index(field)))
@@ -212,6 +219,11 @@ def making(comparison: Comparison, command: str, configuration: Mapping[str, str
     yield _table(Table("Where the maps come from", ("split", "method", *keys), rows))
     for heading, text in configuration.items():
         yield f"<h3>{escape(heading)}</h3><pre>{escape(text)}</pre>"
+
+
+def the_reference(comparison: Comparison) -> str:
+    """`the truth`, or the name of the map that stands in for it."""
+    return "the truth" if comparison.reference == TRUTH else comparison.reference
 
 
 def _table(table: Table) -> str:

@@ -27,10 +27,10 @@ figcaption { overflow-wrap:anywhere; padding: .25rem 0 0; }
 .bar { display: flex; align-items: center; gap: .6rem; max-width: 420px; margin: .7rem 0; font-size: .85rem; }
 .bar i { flex: 1; height: .7rem; border-radius: .35rem; }
 .scroll { overflow-x: auto; margin: .4rem 0 1.2rem; }
-table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
+table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; font-weight: 600; padding: .3rem 0; }
-th, td { padding: .3rem .7rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
-th { color: var(--soft); font-weight: 600; }
+th, td { padding: .3rem .5rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
+th { color: var(--soft); font-weight: 600; white-space: normal; vertical-align: bottom; }
 th:nth-child(-n+2), td:nth-child(-n+2) { text-align: left; }
 tr.rule td { border-top: 2px solid var(--line); }
 td.best { font-weight: 700; color: var(--accent); }

@@ -5,6 +5,7 @@ import sys
 import healpy
 import numpy as np
 import pytest
+from matplotlib.legend import Legend
 
 from cmb_lightning.cleaning.regions import sky_regions
 from cmb_lightning.results.figures import colour_range, planck_colours, sky_figure, spectra_figure
@@ -103,10 +104,27 @@ def test_spectra_figure_shows_what_was_computed():
     top, middle, bottom = figure.axes
     shown = {line.get_label(): line.get_ydata() for line in top.lines}
     np.testing.assert_allclose(shown["truth"], binned.truth)
+    np.testing.assert_allclose(shown["network"], binned.residual)
     np.testing.assert_allclose(middle.lines[0].get_ydata(), 0.81)
     np.testing.assert_allclose(middle.lines[1].get_ydata(), 0.9)
     np.testing.assert_allclose(bottom.lines[0].get_ydata(), 1)
     figure.savefig(io.BytesIO(), dpi=40)
+
+
+def test_names_of_many_methods_fit_beside_their_spectra():
+    """A legend wider than the plot would squeeze it or be cut off."""
+    pair = pair_spectra(np.ones((1, NPIX)), np.random.default_rng(0).normal(size=(1, NPIX)))["TT"].binned(
+        Bins.up_to(32)
+    )
+    names = [f"a_network_with_a_name_{k}" for k in range(6)]
+    figure = spectra_figure(dict.fromkeys(names, pair), Bins.up_to(32), reference="SMICA")
+    figure.canvas.draw()
+    whole = figure.bbox
+    for axes in figure.axes:
+        assert axes.get_window_extent().width > 0.75 * whole.width
+        for legend in [child for child in axes.get_children() if isinstance(child, Legend)]:
+            assert legend.get_window_extent().x1 <= whole.x1
+    assert "ratio to SMICA" in figure.axes[1].get_ylabel()
 
 
 def test_import_loads_no_matplotlib():
