@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from jsonargparse import set_parsing_settings
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import LearningRateMonitor, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -34,6 +33,7 @@ from cmb_lightning.results.writer import PredictionWriter
 from cmb_lightning.run import RunFolder, hold_log
 from cmb_lightning.stopping import StopOnTerm, leave
 from cmb_lightning.trainer import Trainer
+from cmb_lightning.trust import Trust, limit_imports
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +59,7 @@ class CleaningCLI(LightningCLI):
         """Add the run's folder and the callbacks, and tell the model what the maps look like."""
         parser.usage = "%(prog)s --config CONFIG [--KEY VALUE ...]"  # and not every key, which are explained below it
         parser.add_argument("--run", type=str, default="runs/default", help="Folder of this run, all it leaves behind.")
+        parser.add_argument("--trust", action=Trust)
         parser.add_lightning_class_args(EpochCheckpoint, "checkpoint")
         parser.set_defaults(
             {
@@ -76,6 +77,8 @@ class CleaningCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Check the configuration against the run's folder."""
         config = self.config[self.subcommand]
+        if "trust" in config:
+            raise ConfigError("trust: a configuration cannot say this; give --trust on the command line.")
         self.run_folder = RunFolder(config["run"])
         if config["checkpoint"]["dirpath"] is None:
             config["checkpoint"]["dirpath"] = str(self.run_folder.checkpoints)
@@ -240,10 +243,10 @@ def main(arguments: list[str] | None = None) -> None:
     """
     quiet()
     keep_freed_memory()
-    set_parsing_settings(import_path_denylist=[])  # no class path may name what is denied by default, such as os.system
     signal.signal(signal.SIGTERM, leave)
     words = sys.argv[1:] if arguments is None else arguments
     try:
+        limit_imports(words)
         if words[:1] == ["compare"]:  # it takes runs, not a trainer and a model
             from cmb_lightning.compare_command import main as compare
 

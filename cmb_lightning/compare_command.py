@@ -26,6 +26,7 @@ from cmb_lightning.results.report import write_report
 from cmb_lightning.results.sources import Statements
 from cmb_lightning.results.tables import print_scores
 from cmb_lightning.sky.units import arcmin, parse
+from cmb_lightning.trust import Trust
 
 CLASSICAL = {"ilc": "pixel ILC", "nilc": "needlet ILC", "linear": "trained linear"}
 DESCRIPTION = """\
@@ -56,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("sources", nargs="+", metavar="SOURCE", help=argparse.SUPPRESS)
     made.add_argument("--out", default="comparison", metavar="FOLDER", help="for page and tables (comparison)")
+    made.add_argument("--trust", action=Trust)
     made.add_argument("--data", metavar="FILE", help="configuration of the data; by default that of the first run")
     made.add_argument(
         "--splits", nargs="+", metavar="SPLIT", help="by default those that the first source has predictions of"

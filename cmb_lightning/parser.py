@@ -4,6 +4,8 @@ import re
 
 from lightning.pytorch.cli import LightningArgumentParser
 
+from cmb_lightning.trust import refusal
+
 UNION = "Does not validate against any of the Union subtypes"
 
 
@@ -52,6 +54,8 @@ def condense(message: str) -> str:
     # None is never what was meant, and a path was not meant where there is another reading.
     telling = [line for line in found if "NoneType" not in line and not line.startswith("Expected a path")] or found
     text = (" or " if nested else " ").join(map(_plain, telling))
+    if denied := re.search(r"Importing '(.*?)' is not allowed", message):
+        text = refusal(denied[1])
     if value and "got " not in text and text.startswith("expected"):
         text += f", got {value}"
     return f"{'.'.join(keys)}: {text}" if keys else text

@@ -75,6 +75,9 @@ CONFIGURATION = {
         "model.loss",
         "os.system",
     ),
+    "trust of anything": (["--trust", "os", "--model.loss", "os.system"], "trust", "'os'"),
+    "trust of no module": (["--trust", "a b"], "trust", "'a b'"),
+    "trust by the configuration": (["--config", "trusting.yaml"], "trust", "command line"),
     "checkpoint missing": (["--ckpt_path", "nosuch.ckpt"], "ckpt_path", "nosuch.ckpt"),
     "last checkpoint missing": (["--ckpt_path", "last"], "ckpt_path", "no trained model"),
 }
@@ -85,6 +88,7 @@ def fresh(tmp_path_factory):
     """A folder in which nothing was run, for commands that leave it so."""
     application = Application(tmp_path_factory.mktemp("fresh"))
     application.write("unknown.yaml", {"datum": {"nside": 8}})
+    application.write("trusting.yaml", {"trust": "my_file"})
     (application.folder / "broken.yaml").write_text("data: [1\nmodel: }")
     return application
 
