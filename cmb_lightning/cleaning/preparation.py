@@ -1,14 +1,16 @@
 """How observed maps become what a method sees: linear steps that can be kept, then the rest."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from cmb_lightning.cleaning.linear import LinearEstimate, pixel_ilc
 from cmb_lightning.data.datasets import Preparation
 from cmb_lightning.data.layout import Layout
-from cmb_lightning.sky.transforms import analysis, nest_to_ring, ring_to_nest, synthesis
+from cmb_lightning.sky.transforms import analysis, analysis_qu, n_alm, nest_to_ring, ring_to_nest, synthesis
 
 
-class Differences:
+class Differences(Preparation):
     """For the residual method: the bands less the trained linear estimate, and that estimate.
 
     Args:
@@ -38,7 +40,7 @@ class Differences:
         }
 
 
-class Bands:
+class Bands(Preparation):
     """For the direct method: the bands as observed."""
 
     def prepare(self, maps: np.ndarray) -> np.ndarray:
@@ -50,7 +52,7 @@ class Bands:
         return {"inputs": np.ascontiguousarray(prepared, dtype=np.float32)}
 
 
-class WithBaselines:
+class WithBaselines(Preparation):
     """For scores: what the method sees, and beside it both linear results on the same maps.
 
     Args:
@@ -75,12 +77,33 @@ class WithBaselines:
             sample["linear"] = to_maps(self.estimate(alm)[None], layout)
         return sample
 
+    def target(self, maps: np.ndarray) -> np.ndarray:
+        """The truth as the method makes it."""
+        return self.inner.target(maps)
+
 
 def harmonics(maps: np.ndarray, layout: Layout) -> np.ndarray:
-    """Coefficients without monopole of NESTED maps, complex64, shape (..., nalm)."""
-    # An offset goes first, in double precision: it can be a thousand times what is left of the sky.
-    maps = np.asarray(maps - maps.mean(axis=-1, keepdims=True, dtype=np.float64), dtype=np.float32)
-    alm = analysis(nest_to_ring(maps), layout.lmax)
+    """Coefficients without monopole of a layout's channels, NESTED maps of shape (channel, npix).
+
+    Returns:
+        complex64, shape (channel, nalm): T in the rows of I, E in those of Q, B in those of U.
+    """
+    fields = [name.rpartition("_")[2] for name in layout.channels]
+    return field_harmonics(maps, fields, layout.lmax)
+
+
+def field_harmonics(maps: np.ndarray, fields: Sequence[str], lmax: int) -> np.ndarray:
+    """The same of any maps, whose rows' fields are given; the rows of Q and U are in the same order."""
+    if len(maps) != len(fields):
+        raise ValueError(f"{len(maps)} maps but {len(fields)} fields.")
+    i, q, u = ([row for row, field in enumerate(fields) if field == one] for one in "IQU")
+    alm = np.empty((len(fields), n_alm(lmax)), np.complex64)
+    if i:
+        # An offset goes first, in double precision: it can be a thousand times what is left of the sky.
+        offset = maps[i].mean(axis=-1, keepdims=True, dtype=np.float64)
+        alm[i] = analysis(nest_to_ring(np.asarray(maps[i] - offset, dtype=np.float32)), lmax)
+    if q:
+        alm[q], alm[u] = analysis_qu(*(nest_to_ring(np.asarray(maps[row], dtype=np.float32)) for row in (q, u)), lmax)
     alm[..., 0] = 0
     return alm
 

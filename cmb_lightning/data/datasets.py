@@ -26,8 +26,12 @@ class Preparation(Protocol):
         """The entries of a sample, from a mix of what `prepare` returned."""
         ...
 
+    def target(self, maps: np.ndarray) -> np.ndarray:
+        """The truth, shape (field, pixel), NESTED, as the method makes it: unchanged, unless it says otherwise."""
+        return maps
 
-class Unprepared:
+
+class Unprepared(Preparation):
     """The maps as they are."""
 
     def prepare(self, maps: np.ndarray) -> np.ndarray:
@@ -118,6 +122,10 @@ class MixedDataset(Dataset):
         self._parts = parts
         names = [channel.rpartition("_")[0] for channel in data.cache.layout.channels]
         self._bands = np.unique(names, return_inverse=True)[1]
+        # Q and U may become E and B together before they are mixed.
+        rows = {channel: row for row, channel in enumerate(data.cache.layout.channels)}
+        q_of = [channel[:-1] + "Q" if channel.endswith("_U") else channel for channel in rows]
+        self._noise_of = np.array([rows[channel] for channel in q_of])
 
     def __len__(self) -> int:
         return self._n_samples
@@ -135,13 +143,13 @@ class MixedDataset(Dataset):
     def _sample(self, key: tuple[int, int], sky: np.ndarray) -> dict[str, Any]:
         """Make one sample, with an array for its sky."""
         epoch, index = key
-        mix = draw_mix(self._seed, epoch, index, self._n_sims, self._bands, self._scatter)
+        mix = draw_mix(self._seed, epoch, index, self._n_sims, self._bands, self._scatter, self._noise_of)
         if self._parts is None:
             prepared = self._preparation.prepare(self._data.cache.mixed(mix, sky))
         else:
             prepared = self._parts.mixed(mix, sky)
         sample: dict[str, Any] = self._preparation.finish(prepared)
-        sample["target"] = self._data.cache.read(mix.cmb, ("target",))["target"]
+        sample["target"] = self._preparation.target(self._data.cache.read(mix.cmb, ("target",))["target"])
         if self._symmetries:
             sample = transform(sample, draw_symmetry(self._seed, epoch, index), self._data.cache.layout)
         return {**sample, "index": np.int64(index)}
@@ -187,4 +195,5 @@ class FixedDataset(Dataset):
         """Make one sample, with an array for its sky."""
         observed, target = self._data.cache.observed(index, sky)
         sample: dict[str, Any] = self._preparation.finish(self._preparation.prepare(observed))
+        target = self._preparation.target(target)
         return sample | {"target": target, "observed": observed, "index": np.int64(index), "split": self._data.name}

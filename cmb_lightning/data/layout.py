@@ -13,6 +13,8 @@ from cmb_lightning.sky.beams import gaussian_beam, window
 from cmb_lightning.sky.channel import Channel
 
 FIELDS = ("I", "Q", "U")
+SCALARS = {"I": "I", "Q": "E", "U": "B"}
+"""By field what linear methods and networks work on in its place: maps without an orientation that turns."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,23 @@ class Layout:
     def _gaussians(self, widths: Sequence[float]) -> np.ndarray:
         spins = [0 if name.endswith("_I") else 2 for name in self.channels]
         return np.stack([gaussian_beam(fwhm, self.lmax, spin) for fwhm, spin in zip(widths, spins, strict=True)])
+
+    @property
+    def scalars(self) -> tuple[str, ...]:
+        """What stands for the fields in harmonic space and in networks: E for Q, B for U."""
+        return tuple(SCALARS[field] for field in self.fields)
+
+    def rows(self, field: str) -> list[int]:
+        """The channels of a field."""
+        return [row for row, name in enumerate(self.channels) if name.endswith(f"_{field}")]
+
+    def only(self, field: str) -> "Layout":
+        """The layout of one field's channels and target; for Q and U, of their E and B."""
+        rows = self.rows(field)
+        channels, fwhm = (tuple(values[row] for row in rows) for values in (self.channels, self.fwhm))
+        windows = tuple(self.windows[row] for row in rows) if self.windows else ()
+        own = {"channels": channels, "fwhm": fwhm, "windows": windows if any(windows) else ()}
+        return dataclasses.replace(self, fields=(field,), **own)
 
     def to_dict(self) -> dict[str, Any]:
         """The layout as str, numbers and lists, as a checkpoint or a JSON file can hold it."""

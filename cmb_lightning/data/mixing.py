@@ -50,7 +50,15 @@ class Mix:
         return [list(zip(weights, sims, strict=True)) for weights, sims in pairs]
 
 
-def draw_mix(seed: int, epoch: int, index: int, n_sims: int, bands: np.ndarray, scatter: np.ndarray) -> Mix:
+def draw_mix(
+    seed: int,
+    epoch: int,
+    index: int,
+    n_sims: int,
+    bands: np.ndarray,
+    scatter: np.ndarray,
+    noise_of: np.ndarray | None = None,
+) -> Mix:
     """The mix of one training sample, which depends on these arguments and nothing else.
 
     Every CMB comes once in `n_sims` samples. Noise is drawn channel by channel, since channels have independent noise;
@@ -64,6 +72,8 @@ def draw_mix(seed: int, epoch: int, index: int, n_sims: int, bands: np.ndarray, 
         bands: Number of each channel's band, shape (channel,).
         scatter: Largest standard deviation of the relative calibration error, shape (channel,): each sample draws its
             own, from none to this.
+        noise_of: The channel whose mix of noises each channel takes over, shape (channel,); its own when None. Q and U
+            of a band need the same mix where they become E and B before they are mixed.
     """
     rng = stream("mix", seed, epoch, index)
     n_channels = len(scatter)
@@ -74,6 +84,8 @@ def draw_mix(seed: int, epoch: int, index: int, n_sims: int, bands: np.ndarray, 
     weights = np.stack([np.cos(angle), np.sin(angle)], axis=1)
     if n_sims == 1:  # the same noise twice would not add up to noise of the same level
         weights = np.stack([np.sign(weights[:, 0]), np.zeros(n_channels)], axis=1)
+    if noise_of is not None:
+        first, second, weights = first[noise_of], second[noise_of], weights[noise_of]
     # From well calibrated skies to the worst expected, so that a model learns to tell which it sees.
     gain = rng.uniform() * rng.standard_normal(int(bands.max()) + 1)[bands] * scatter
     return Mix(

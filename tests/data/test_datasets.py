@@ -5,7 +5,7 @@ import pytest
 from torch.utils.data import DataLoader
 
 from cmb_lightning.data.batches import collate
-from cmb_lightning.data.datasets import FixedDataset, MixedDataset, PreparedParts, Unprepared
+from cmb_lightning.data.datasets import FixedDataset, MixedDataset, Preparation, PreparedParts, Unprepared
 from cmb_lightning.data.generation import make_split
 from cmb_lightning.data.mixing import draw_mix, observe
 from cmb_lightning.data.sampler import TrainingSampler
@@ -16,7 +16,7 @@ from tests.data.fakes import Toy, toy_cache
 SCATTER = np.array([0.01, 0.02])
 
 
-class Doubled:
+class Doubled(Preparation):
     """A linear step to another shape and type, and a finish that is not linear."""
 
     def prepare(self, maps: np.ndarray) -> np.ndarray:
