@@ -13,6 +13,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from cmb_lightning.checkpoint_content import BadContent, check_content
 from cmb_lightning.data.publish import replace
 from cmb_lightning.errors import ConfigError
 
@@ -58,18 +59,18 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
 
 def read_checkpoint(path: str | Path, map_location: Any | None = None) -> dict[str, Any]:
-    """Read a checkpoint, if it is whole and holds nothing but data.
+    """Read a checkpoint, if it is whole and holds nothing but data, and no more than its file.
 
     Raises:
-        ConfigError: If it is damaged, or could run code.
+        ConfigError: If it is damaged, could run code, or asks for more memory than its file is long.
     """
     check_whole(path)
     try:
+        check_content(path)
         return torch.load(path, map_location=map_location or "cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ConfigError(
-            f"ckpt_path: {path} was not read: it holds more than numbers and text, so no checkpoint of this program."
-        ) from error
+    except (BadContent, pickle.UnpicklingError) as error:
+        why = error if isinstance(error, BadContent) else "it holds more than numbers and text"
+        raise ConfigError(f"ckpt_path: {path} was not read: {why}, so it is no checkpoint of this program.") from error
     except Exception as error:  # whatever an entry leads to that is not where it should be
         raise _damaged(path, "its structure") from error
 
