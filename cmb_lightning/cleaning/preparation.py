@@ -43,6 +43,8 @@ class Differences(Preparation):
 class Bands(Preparation):
     """For the direct method: the bands as observed."""
 
+    pixel_by_pixel = True
+
     def prepare(self, maps: np.ndarray) -> np.ndarray:
         """The maps, unchanged."""
         return maps

@@ -22,6 +22,7 @@ from cmb_lightning.data.datasets import Preparation
 from cmb_lightning.data.layout import Layout
 from cmb_lightning.errors import ConfigError
 from cmb_lightning.networks.unet import HealpixUNet
+from cmb_lightning.sphere.patches import Patches, PatchGrid
 
 FIT_SIMS = 60  # more simulations change the linear weights by less than their effect on any score
 
@@ -116,6 +117,11 @@ class CleaningTask(ScoredTask):
         inner = self.method.preparation(self.linear)
         return WithBaselines(inner, self.linear.estimate()) if scored and self.linear is not None else inner
 
+    @property
+    def patch_grid(self) -> PatchGrid | None:
+        """Where the patches lie that the network cuts; None for a network of whole skies."""
+        return next((part.grid for part in self.network.modules() if isinstance(part, Patches)), None)
+
     # Steps
 
     def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
@@ -128,7 +134,10 @@ class CleaningTask(ScoredTask):
         return self.method(self.network, batch)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        loss = self._loss(self(batch), batch["target"])
+        prediction, target = self(batch), batch["target"]
+        if prediction.shape[-1] != target.shape[-1]:  # a patch, whose halo does not count
+            prediction = self.patch_grid.without_halo(prediction)
+        loss = self._loss(prediction, target)
         if not torch.isfinite(loss):
             raise FloatingPointError(
                 f"The loss is {float(loss)} at step {self.global_step}: lower the learning rate or look at the data; "

@@ -3,7 +3,7 @@
 import json
 import logging
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -179,8 +179,14 @@ class SplitCache:
             add_up(sky, lambda out, name, _, *where: file.fill(out, name, *where), index, index, noise, gain)
             return sky, file.read("target")
 
-    def mixed(self, mix: Mix, sky: np.ndarray) -> np.ndarray:
-        """The sky of a mix of simulations, put into an array of shape (channel, pixel)."""
+    def mixed(self, mix: Mix, sky: np.ndarray, ranges: Sequence[tuple[int, int]] | None = None) -> np.ndarray:
+        """The sky of a mix of simulations, put into an array of shape (channel, pixel).
+
+        Args:
+            mix: Which simulations.
+            sky: Where the sky is put.
+            ranges: Ranges (first, end) of pixels, read without the rest; all when None.
+        """
         with ExitStack() as stack:
             sims = {mix.cmb, mix.foregrounds, *mix.noise.ravel().tolist()}
             files = {index: stack.enter_context(self.open(index)) for index in sims}
@@ -188,7 +194,7 @@ class SplitCache:
             def read(out: np.ndarray, name: str, index: int, *where: int) -> np.ndarray:
                 return files[index].fill(out, name, *where)
 
-            return add_up(sky, read, mix.cmb, mix.foregrounds, mix.noises(), mix.gain)
+            return add_up(sky, read, mix.cmb, mix.foregrounds, mix.noises(), mix.gain, ranges)
 
     def publish(self, index: int, tensors: Mapping[str, np.ndarray]) -> bool:
         """Writes a simulation, unless another process was first.

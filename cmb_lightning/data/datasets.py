@@ -1,5 +1,6 @@
 """Simulations as samples: mixed anew for training, as they are for evaluation."""
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -16,7 +17,13 @@ COMPONENTS = ("cmb", "foregrounds", "noise")
 
 
 class Preparation(Protocol):
-    """What a method does with maps before its network sees them; picklable."""
+    """What a method does with maps before its network sees them; picklable.
+
+    Attributes:
+        pixel_by_pixel: Whether each pixel is taken by itself, so that a patch of the sky needs no more than the patch.
+    """
+
+    pixel_by_pixel: bool = False
 
     def prepare(self, maps: np.ndarray) -> np.ndarray:
         """A linear step, channel by channel, of maps [uK_CMB] of shape (channel, pixel), NESTED."""
@@ -33,6 +40,8 @@ class Preparation(Protocol):
 
 class Unprepared(Preparation):
     """The maps as they are."""
+
+    pixel_by_pixel = True
 
     def prepare(self, maps: np.ndarray) -> np.ndarray:
         """The maps, unchanged."""
@@ -72,14 +81,14 @@ class PreparedParts:
         one = self._parts["cmb"][0].numpy()
         return np.empty((count, *one.shape), dtype=one.dtype)
 
-    def mixed(self, mix: Mix, sky: np.ndarray) -> np.ndarray:
-        """The prepared sky of a mix, put into an array of shape (channel, ...)."""
+    def mixed(self, mix: Mix, sky: np.ndarray, ranges: Sequence[tuple[int, int]] | None = None) -> np.ndarray:
+        """The prepared sky of a mix, or ranges (first, end) of it, put into an array of shape (channel, ...)."""
         parts = {name: part.numpy() for name, part in self._parts.items()}
 
         def read(out: np.ndarray, name: str, sim: int, channel: int, first: int) -> np.ndarray:
             return parts[name][sim, channel, first : first + out.size]
 
-        return add_up(sky, read, mix.cmb, mix.foregrounds, mix.noises(), mix.gain)
+        return add_up(sky, read, mix.cmb, mix.foregrounds, mix.noises(), mix.gain, ranges)
 
     @staticmethod
     def size(data: SplitData, n_sims: int, preparation: Preparation) -> int:
@@ -143,16 +152,23 @@ class MixedDataset(Dataset):
     def _sample(self, key: tuple[int, int], sky: np.ndarray) -> dict[str, Any]:
         """Make one sample, with an array for its sky."""
         epoch, index = key
-        mix = draw_mix(self._seed, epoch, index, self._n_sims, self._bands, self._scatter, self._noise_of)
-        if self._parts is None:
-            prepared = self._preparation.prepare(self._data.cache.mixed(mix, sky))
-        else:
-            prepared = self._parts.mixed(mix, sky)
-        sample: dict[str, Any] = self._preparation.finish(prepared)
+        mix = self._mix(key)
+        sample: dict[str, Any] = self._entries(mix, sky)
         sample["target"] = self._preparation.target(self._data.cache.read(mix.cmb, ("target",))["target"])
         if self._symmetries:
             sample = transform(sample, draw_symmetry(self._seed, epoch, index), self._data.cache.layout)
         return {**sample, "index": np.int64(index)}
+
+    def _mix(self, key: tuple[int, int]) -> Mix:
+        return draw_mix(self._seed, *key, self._n_sims, self._bands, self._scatter, self._noise_of)
+
+    def _entries(self, mix: Mix, sky: np.ndarray, ranges: Sequence[tuple[int, int]] | None = None) -> dict[str, Any]:
+        """What the method makes of a mix, or of ranges (first, end) of its pixels, with an array for the sky."""
+        if self._parts is None:
+            prepared = self._preparation.prepare(self._data.cache.mixed(mix, sky, ranges))
+        else:
+            prepared = self._parts.mixed(mix, sky, ranges)
+        return self._preparation.finish(prepared)
 
 
 class FixedDataset(Dataset):

@@ -7,6 +7,7 @@ import numpy as np
 
 from cmb_lightning.data.datasets import FixedDataset, MixedDataset, Preparation, PreparedParts, Unprepared
 from cmb_lightning.data.layout import Layout
+from cmb_lightning.data.patches import PatchDataset, PatchGrid
 from cmb_lightning.data.paths import PathTemplate
 from cmb_lightning.data.reference_files import ReferenceFiles, export
 from cmb_lightning.data.simulated import SimulatedDataModule
@@ -28,6 +29,7 @@ class MixingDataModule(SimulatedDataModule):
         run_inference_on: Splits for test and predict; the validation split, or the first there is, when None.
         samples_per_epoch: Training samples in an epoch; as many as there are training simulations when None.
         symmetries: Turn and mirror training samples by the exact symmetries of HEALPix.
+        patches: Train on single patches, as the network cuts them: each sample another one in every epoch.
         batch_size: Maps in a batch.
         num_workers: Processes that load data; 0 for none beside the training's own.
         n_workers: Processes that simulate; the cores given to the job when None.
@@ -44,6 +46,7 @@ class MixingDataModule(SimulatedDataModule):
         run_inference_on: list[str] | None,
         samples_per_epoch: int | None,
         symmetries: bool,
+        patches: bool,
         batch_size: int,
         num_workers: int,
         n_workers: int | None,
@@ -52,6 +55,8 @@ class MixingDataModule(SimulatedDataModule):
     ) -> None:
         if samples_per_epoch is not None and samples_per_epoch < 1:
             raise ConfigError(f"samples_per_epoch: {samples_per_epoch} must be at least 1.")
+        if patches and symmetries:
+            raise ConfigError("symmetries: they are of whole skies; leave out this or patches.")
         if keep < 0:
             raise ConfigError(f"keep: {keep} must be 0 GiB or more.")
         super().__init__(
@@ -67,7 +72,7 @@ class MixingDataModule(SimulatedDataModule):
         )
         self._gain_scatter = gain_scatter
         self._samples_per_epoch = samples_per_epoch
-        self._symmetries = symmetries
+        self._symmetries, self._patches = symmetries, patches
         self._keep_bytes = int(keep * 2**30)
 
     def export(self, folder: Path) -> None:
@@ -86,9 +91,19 @@ class MixingDataModule(SimulatedDataModule):
         else:
             log.info("keep: prepared training maps would take %.1f GiB; each sample is prepared anew.", size / 2**30)
         n_samples = self._samples_per_epoch or n_sims
-        return MixedDataset(
-            train, n_sims, n_samples, self.seed, self._gain_scatter, preparation, parts, self._symmetries
-        )
+        arguments = (train, n_sims, n_samples, self.seed, self._gain_scatter, preparation, parts)
+        if self._patches:
+            return PatchDataset(self._grid(), *arguments)
+        return MixedDataset(*arguments, self._symmetries)
+
+    def _grid(self) -> PatchGrid:
+        """The patches that the network cuts."""
+        task = None if self.trainer is None else self.trainer.lightning_module
+        if task is None or task.patch_grid is None:
+            raise ConfigError("patches: the network takes whole skies; use one of patches, such as PatchUNet.")
+        if task.mask is not None:
+            raise ConfigError("patches: model.mask is one of whole skies; leave out one of the two.")
+        return task.patch_grid
 
     def evaluation_dataset(self, split: str) -> FixedDataset:
         """The simulations as they are, with the linear results beside them when they are scored."""

@@ -59,7 +59,8 @@ class SkyDataModule(MixingDataModule):
         samples_per_epoch: Training samples in an epoch; as many as there are training simulations when None.
         symmetries: Turn and mirror training samples by the exact symmetries of HEALPix, for networks that do not treat
             all directions alike.
-        batch_size: Maps in a batch.
+        patches: Train on single patches, as the network cuts them: each sample another one in every epoch.
+        batch_size: Maps in a batch, or patches.
         num_workers: Processes that load data; 0 for none beside the training's own.
         n_workers: Processes that simulate; the cores given to the job when None.
         keep: Memory [GiB] in which a process may keep prepared training maps, and as much for those of evaluation.
@@ -91,6 +92,7 @@ class SkyDataModule(MixingDataModule):
         n_sims_cap: int | None = None,
         samples_per_epoch: int | None = None,
         symmetries: bool = False,
+        patches: bool = False,
         batch_size: int = 4,
         num_workers: int = 0,
         n_workers: int | None = None,
@@ -128,6 +130,7 @@ class SkyDataModule(MixingDataModule):
             run_inference_on=run_inference_on,
             samples_per_epoch=samples_per_epoch,
             symmetries=symmetries,
+            patches=patches,
             batch_size=batch_size,
             num_workers=num_workers,
             n_workers=n_workers,

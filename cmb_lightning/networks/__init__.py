@@ -7,7 +7,16 @@ Each takes `in_channels`, `out_channels`, `nside` and sizes of its own, and turn
 from .bayesian import ConcreteDropout, MonteCarloDropout
 from .cmbnncs import UNet5, UNet8
 from .deepsphere import DeepSphereUNet
-from .patch import PatchUNet
+from .patch import PatchNetwork, PatchUNet
 from .unet import HealpixUNet
 
-__all__ = ["ConcreteDropout", "DeepSphereUNet", "HealpixUNet", "MonteCarloDropout", "PatchUNet", "UNet5", "UNet8"]
+__all__ = [
+    "ConcreteDropout",
+    "DeepSphereUNet",
+    "HealpixUNet",
+    "MonteCarloDropout",
+    "PatchNetwork",
+    "PatchUNet",
+    "UNet5",
+    "UNet8",
+]

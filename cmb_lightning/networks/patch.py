@@ -1,11 +1,90 @@
-"""The patch U-Net: a plain U-Net on square pieces of the sphere."""
+"""Networks on square patches of the sky, and the patch U-Net."""
 
-import numpy as np
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
-from ..sphere import Faces, HealpixPad
-from ..sphere.faces import nested_of_face
+from ..sphere import Patches
+
+
+class PatchNetwork(nn.Module):
+    """Any network on square images, used on patches of the sky.
+
+    A patch is a nested square of a face with a halo of its true neighbours. Of whole maps the network cleans all
+    patches and blends them, weighting each down towards its rim. Of single patches, as when training on them, it gives
+    just those, with their halo.
+
+    A patch's rim is cleaned knowing less of its surroundings, so where patches meet there is a seam: with U-Nets of
+    three levels after a short training at nside 64, its size is given in docs/networks.rst.
+
+    Args:
+        in_channels: Channels in.
+        out_channels: Channels out.
+        nside: Resolution of the maps.
+        network: Class of the network on images of shape (batch, channel, y, x); it is given the channels in and out.
+        patch_side: Side of a patch in pixels, a power of two; by default 128, or the whole face if that is smaller.
+        halo: Pixels of the surrounding sky on each side of a patch; by default 8, or half the side if that is smaller.
+
+    Raises:
+        ValueError: If patches do not tile the faces, or the halo is too wide.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        nside: int,
+        network: Callable[[int, int], nn.Module],
+        patch_side: int | None = None,
+        halo: int | None = None,
+    ):
+        super().__init__()
+        side = min(128, nside) if patch_side is None else patch_side
+        self.patches = Patches(nside, side, min(8, side // 2) if halo is None else halo)
+        self.network = network(in_channels, out_channels)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Shape (batch, in_channels, pixel) to (batch, out_channels, pixel).
+
+        The pixels are those of whole maps, NESTED, or those of single patches with their halo, row by row.
+        """
+        reach = self.patches.grid.reach
+        if maps.shape[-1] == reach**2:
+            return self.network(maps.unflatten(2, (reach, reach))).flatten(2)
+        return self.patches.join(self.network(self.patches.cut(maps)))
+
+
+class PlainUNet(nn.Module):
+    """U-Net without normalisation on square images, with zero-padded 3x3 convolutions, each with ReLU.
+
+    Args:
+        in_channels: Channels in.
+        out_channels: Channels out.
+        width: Channels at full resolution; they double at each level below.
+        depth: Number of times the resolution is halved.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, width: int = 32, depth: int = 3):
+        super().__init__()
+        widths = [width << level for level in range(depth + 1)]
+        self.first = double_conv(in_channels, width)
+        self.way_down = nn.ModuleList(double_conv(w, 2 * w) for w in widths[:-1])
+        self.ups = nn.ModuleList(nn.ConvTranspose2d(2 * w, w, 2, stride=2) for w in widths[:-1])
+        self.way_up = nn.ModuleList(double_conv(2 * w, w) for w in widths[:-1])
+        self.last = nn.Conv2d(width, out_channels, 1)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Shape (batch, in_channels, y, x) to (batch, out_channels, y, x); x and y can be halved `depth` times."""
+        kept = [self.first(images.contiguous(memory_format=torch.channels_last))]
+        for block in self.way_down:
+            kept.append(block(nn.functional.max_pool2d(kept[-1], 2)))
+        images = kept.pop()
+        for level in reversed(range(len(kept))):
+            images = self.way_up[level](torch.cat((kept[level], self.ups[level](images)), dim=1))
+        return self.last(images)
 
 
 def double_conv(in_channels: int, out_channels: int) -> nn.Sequential:
@@ -18,25 +97,20 @@ def double_conv(in_channels: int, out_channels: int) -> nn.Sequential:
     )
 
 
-class PatchUNet(nn.Module):
-    """U-Net without normalisation, on square NESTED patches.
-
-    A patch is a run of patch_side^2 pixels of the NESTED ordering, a square of one face. Given whole maps the network
-    cuts them into patches, cleans each by itself and puts them together, so that its output has a seam wherever two
-    patches meet; a halo of true neighbours around each patch, cut off again afterwards, moves the zeros at the patch's
-    rim away from the pixels that count. Given single patches, as when training on them, there is no halo to take.
+class PatchUNet(PatchNetwork):
+    """The patch U-Net: a plain U-Net without normalisation on patches of the sky, 192 of them at nside 512.
 
     Args:
         in_channels: Channels in.
         out_channels: Channels out.
         nside: Resolution of the maps.
         patch_side: Side of a patch in pixels, a power of two; by default 128, or the whole face if that is smaller.
-        halo: Pixels of the surrounding sky added on each side of a patch.
+        halo: Pixels of the surrounding sky on each side of a patch; by default 8, or half the side if that is smaller.
         width: Channels at full resolution; they double at each level below.
         depth: Number of times the resolution is halved.
 
     Raises:
-        ValueError: If patches do not tile the faces or cannot be halved that often.
+        ValueError: If patches do not tile the faces, the halo is too wide, or both cannot be halved that often.
     """
 
     def __init__(
@@ -45,51 +119,15 @@ class PatchUNet(nn.Module):
         out_channels: int,
         nside: int,
         patch_side: int | None = None,
-        halo: int = 0,
+        halo: int | None = None,
         width: int = 32,
         depth: int = 3,
     ):
-        super().__init__()
-        self.side = min(128, nside) if patch_side is None else patch_side
-        if self.side < 1 or nside % self.side:
-            raise ValueError(f"patch_side={patch_side} does not tile faces of nside={nside}: use a power of two below.")
-        if (self.side + 2 * halo) % (1 << depth):
+        unet = partial(PlainUNet, width=width, depth=depth)
+        super().__init__(in_channels, out_channels, nside, unet, patch_side, halo)
+        grid = self.patches.grid
+        if grid.reach % (1 << depth):
             raise ValueError(
-                f"patch_side={self.side} with halo={halo} on each side cannot be halved depth={depth} times: "
+                f"patch_side={grid.side} with halo={grid.halo} on each side cannot be halved depth={depth} times: "
                 f"use multiples of {1 << depth} for the sum of side and both halos."
             )
-        self.halo = halo
-        order = nested_of_face(self.side).reshape(-1)
-        self.register_buffer("order", torch.from_numpy(order.copy()), persistent=False)
-        self.register_buffer("inverse", torch.from_numpy(np.argsort(order)), persistent=False)
-        self.faces = Faces(nside)
-        self.pad = HealpixPad(nside, halo) if halo else nn.Identity()
-        widths = [width << level for level in range(depth + 1)]
-        self.first = double_conv(in_channels, width)
-        self.way_down = nn.ModuleList(double_conv(w, 2 * w) for w in widths[:-1])
-        self.ups = nn.ModuleList(nn.ConvTranspose2d(2 * w, w, 2, stride=2) for w in widths[:-1])
-        self.way_up = nn.ModuleList(double_conv(2 * w, w) for w in widths[:-1])
-        self.last = nn.Conv2d(width, out_channels, 1)
-        self.to(memory_format=torch.channels_last)
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """Shape (batch, in_channels, pixel) to (batch, out_channels, pixel), NESTED: whole maps or single patches."""
-        if maps.shape[-1] == self.side**2:
-            images = maps[..., self.order].unflatten(2, (self.side, self.side))
-            return self._clean(images).flatten(2)[..., self.inverse]
-        images = self.pad(self.faces.fold(maps))
-        reach = self.side + 2 * self.halo
-        patches = images.unfold(2, reach, self.side).unfold(3, reach, self.side).permute(0, 2, 3, 1, 4, 5)
-        cleaned = self._clean(patches.flatten(0, 2))
-        cleaned = cleaned[..., self.halo : self.halo + self.side, self.halo : self.halo + self.side]
-        together = cleaned.unflatten(0, patches.shape[:3]).permute(0, 3, 1, 4, 2, 5)
-        return self.faces.unfold(together.flatten(4, 5).flatten(2, 3))
-
-    def _clean(self, images: Tensor) -> Tensor:
-        kept = [self.first(images.contiguous(memory_format=torch.channels_last))]
-        for block in self.way_down:
-            kept.append(block(nn.functional.max_pool2d(kept[-1], 2)))
-        images = kept.pop()
-        for level in reversed(range(len(kept))):
-            images = self.way_up[level](torch.cat((kept[level], self.ups[level](images)), dim=1))
-        return self.last(images)

@@ -3,5 +3,6 @@
 from .convolution import HealpixConv2d
 from .faces import Faces
 from .padding import HealpixPad
+from .patches import Patches
 
-__all__ = ["Faces", "HealpixConv2d", "HealpixPad"]
+__all__ = ["Faces", "HealpixConv2d", "HealpixPad", "Patches"]

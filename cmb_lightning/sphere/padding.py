@@ -10,12 +10,37 @@ from .faces import N_FACES, check_nside
 from .neighbours import NOTHING, beyond
 
 
+def sources(nside: int, face: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The pixels whose mean stands at face coordinates that may lie up to nside outside their face.
+
+    Where three faces meet, the missing corner is the mean of the two pixels beside it; further out, of the two found by
+    sliding back along either axis. Everywhere else both are the one pixel that lies there.
+
+    Args:
+        nside: Resolution.
+        face: Face numbers.
+        x: Coordinates along the faces' x axes, -nside to 2 nside - 1.
+        y: The same along the y axes.
+
+    Returns:
+        Two arrays of rows of the face images, counted (face, y, x).
+    """
+
+    def rows(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        there, its_x, its_y = beyond(nside, face, x, y)
+        return np.where(there == NOTHING, NOTHING, (there * nside + its_y) * nside + its_x)
+
+    def reflected(x: np.ndarray) -> np.ndarray:
+        return np.where(x < 0, -1 - x, np.where(x >= nside, 2 * nside - 1 - x, x))
+
+    direct = rows(x, y)
+    missing = direct == NOTHING
+    return np.where(missing, rows(x, reflected(y)), direct), np.where(missing, rows(reflected(x), y), direct)
+
+
 @lru_cache(maxsize=64)
 def rim_table(nside: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Where the rim around the faces takes its values from.
-
-    Where three faces meet, the missing corner is the mean of the two pixels beside it; with a wider rim, of the two
-    found by sliding back along either axis. The rim is therefore a mean of two sources, which are one pixel elsewhere.
 
     Args:
         nside: Resolution.
@@ -32,17 +57,8 @@ def rim_table(nside: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
     face = np.repeat(np.arange(N_FACES), outside.size)
     x, y = np.tile(x[outside] - width, N_FACES), np.tile(y[outside] - width, N_FACES)
 
-    def rows(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        there, its_x, its_y = beyond(nside, face, x, y)
-        return np.where(there == NOTHING, NOTHING, (there * nside + its_y) * nside + its_x)
-
-    def reflected(x: np.ndarray) -> np.ndarray:
-        return np.where(x < 0, -1 - x, np.where(x >= nside, 2 * nside - 1 - x, x))
-
-    direct = rows(x, y)
-    missing = direct == NOTHING
-    first = np.where(missing, rows(x, reflected(y)), direct)
-    second = np.where(missing, rows(reflected(x), y), direct)
+    first, second = sources(nside, face, x, y)
+    missing = first != second
     places = (face * side + y + width) * side + x + width
     order = np.argsort(missing, kind="stable")
     return places[order], first[order], second[order]
@@ -117,6 +133,21 @@ class HealpixPad(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Shape (batch * 12, channel, nside, nside) to (..., nside + 2 width, nside + 2 width), channels last."""
         return _Pad.apply(images, self.width, self.places, self.first, self.second)
+
+    def give_back(self, padded: Tensor) -> Tensor:
+        """Adds what lies on the rim to the pixels that it is of; what lies on a missing corner is lost.
+
+        Shape (batch * 12, channel, nside + 2 width, nside + 2 width) to (batch * 12, channel, nside, nside).
+        """
+        batch, width, channels = len(padded) // N_FACES, self.width, padded.shape[1]
+        corners = self.second.numel()
+        padded = padded.permute(0, 2, 3, 1).contiguous()
+        places = _over_batch(self.places[:-corners], batch, padded[..., 0].numel() // batch)
+        first = _over_batch(self.first[:-corners], batch, N_FACES * self.nside**2)
+        inside = padded[:, width:-width, width:-width]
+        rim = padded.view(-1, channels).index_select(0, places)
+        rows = inside.reshape(-1, channels).index_add(0, first, rim)
+        return rows.view(inside.shape).permute(0, 3, 1, 2)
 
     def extra_repr(self) -> str:
         return f"nside={self.nside}, width={self.width}"
