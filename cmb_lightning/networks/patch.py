@@ -16,9 +16,6 @@ class PatchNetwork(nn.Module):
     patches and blends them, weighting each down towards its rim. Of single patches, as when training on them, it gives
     just those, with their halo.
 
-    A patch's rim is cleaned knowing less of its surroundings, so where patches meet there is a seam: with U-Nets of
-    three levels after a short training at nside 64, its size is given in docs/networks.rst.
-
     Args:
         in_channels: Channels in.
         out_channels: Channels out.
