@@ -1,5 +1,6 @@
 """The part of the sky that a model is made for."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +57,11 @@ class Mask:
         if not weight.any():
             raise ConfigError(f"model.mask: {given} with model.apodisation {apodisation} keeps no pixel.")
         return cls(kept, weight)
+
+    @property
+    def identity(self) -> str:
+        """A name for the pixels that are kept, whatever the file that said so is called."""
+        return hashlib.sha256(np.packbits(self.kept).tobytes()).hexdigest()[:16]
 
 
 class MaskedLoss(nn.Module):

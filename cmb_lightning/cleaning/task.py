@@ -177,6 +177,7 @@ class CleaningTask(ScoredTask):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["layout"] = self.layout.to_dict()
+        checkpoint["mask"] = None if self.mask is None else self.mask.identity
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.check_checkpoint(checkpoint)
@@ -192,6 +193,12 @@ class CleaningTask(ScoredTask):
         if differences := self.layout.differences(Layout.from_dict(checkpoint["layout"])):
             raise ConfigError(
                 f"ckpt_path: the checkpoint is for other maps (data here, checkpoint there): {'; '.join(differences)}."
+            )
+        trained = checkpoint.get("mask")
+        if None not in (self.mask, trained) and self.mask.identity != trained:
+            raise ConfigError(
+                "model.mask: it keeps other pixels than the mask that the checkpoint was trained with; give that one "
+                "or train anew."
             )
         states = self.state_dict(), checkpoint["state_dict"]
         here, there = ({name: tuple(tensor.shape) for name, tensor in state.items()} for state in states)

@@ -115,3 +115,22 @@ def test_a_checkpoint_of_other_maps_is_refused_with_what_differs():
     checkpoint = {"layout": other.to_dict(), "state_dict": task.state_dict()}
     with pytest.raises(ConfigError, match=r"other maps .*channels: \['a_I', 'b_I'.* here, \['b_I', 'a_I'.* there"):
         task.on_load_checkpoint(checkpoint)
+
+
+def test_a_checkpoint_of_another_mask_is_refused_though_its_file_has_the_same_name(tmp_path):
+    path = tmp_path / "mask.fits"
+
+    def task(latitude: float | None) -> CleaningTask:
+        if latitude is not None:
+            kept = healpy.reorder((LATITUDE > latitude).astype(np.float32), n2r=True)
+            healpy.write_map(path, kept, coord="G", overwrite=True)
+        return CleaningTask(LAYOUT, mask=None if latitude is None else str(path))
+
+    checkpoint = {"state_dict": task(20.0).state_dict()}
+    task(20.0).on_save_checkpoint(checkpoint)
+    for other in (20.0, None):  # to score elsewhere than where it was trained is no mistake
+        task(other).check_checkpoint(checkpoint)
+    with pytest.raises(ConfigError, match="model.mask: it keeps other pixels"):
+        task(30.0).check_checkpoint(checkpoint)
+    del checkpoint["mask"]  # of a former version
+    task(30.0).check_checkpoint(checkpoint)
