@@ -62,7 +62,7 @@ class ObservationsDataModule(L.LightningDataModule):
         instrument: str,
         nside: int,
         lmax: int | None = None,
-        bands: list[str] | None = None,
+        bands: list[str | int] | None = None,
         fields: list[str] | None = None,
         target_fwhm: str | None = None,
         unit: str | dict[str, str] | None = None,

@@ -58,7 +58,7 @@ class ReferenceDataModule(MixingDataModule):
         instrument: str = "reference",
         nside: int = 512,
         lmax: int | None = None,
-        bands: list[str] | None = None,
+        bands: list[str | int] | None = None,
         fields: list[str] | None = None,
         target_fwhm: str | None = None,
         unit: str | dict[str, str] | None = None,

@@ -78,7 +78,7 @@ class SkyDataModule(MixingDataModule):
         nside: int = 64,
         lmax: int | None = None,
         sky: Sky | None = None,
-        bands: list[str] | None = None,
+        bands: list[str | int] | None = None,
         fields: list[str] | None = None,
         scale_from_nside: int | None = None,
         max_fwhm: str | None = None,

@@ -33,7 +33,7 @@ class Instrument:
 
     @classmethod
     def load(
-        cls, name_or_path: str, nside: int, bands: Sequence[str] | None = None, fields: Sequence[str] = ("I",)
+        cls, name_or_path: str, nside: int, bands: Sequence[str | int] | None = None, fields: Sequence[str] = ("I",)
     ) -> Instrument:
         """Read an instrument table.
 

@@ -71,6 +71,13 @@ def test_polarised_channels_only_where_they_are_measured():
     assert instrument.channels[1].noise == instrument.channels[2].noise > instrument.channels[0].noise
 
 
+def test_bands_may_be_written_as_numbers():
+    assert (
+        Instrument.load("reference", 64, [30, "100"]).channels
+        == Instrument.load("reference", 64, ["30", "100"]).channels
+    )
+
+
 def test_scaled_keeps_noise_and_widens_beams_up_to_a_limit():
     instrument = Instrument.load("reference", 512)
     scaled = instrument.scaled(128, max_fwhm=200.0)
