@@ -251,6 +251,10 @@ def main(arguments: list[str] | None = None) -> None:
             from cmb_lightning.compare_command import main as compare
 
             return compare(words[1:])
+        if words[:1] == ["noise"]:
+            from cmb_lightning.noise_command import main as noise
+
+            return noise(words[1:])
         CleaningCLI(
             CleaningTask,
             L.LightningDataModule,
@@ -270,7 +274,8 @@ def main(arguments: list[str] | None = None) -> None:
             parser_kwargs={
                 "prog": "cmb-lightning",
                 "description": "Learn to take the CMB out of the microwave sky. "
-                "A further command, compare, sets runs and other maps side by side: cmb-lightning compare --help.",
+                "Two further commands have a --help of their own: compare sets runs and other maps side by side, noise "
+                "learns a noise spectrum from maps.",
             },
         )
     except (ConfigError, BadFile, SimulationError, MisconfigurationException, OSError, FloatingPointError) as error:

@@ -5,7 +5,6 @@ import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NoReturn
 
 import lightning as L
 import yaml
@@ -16,7 +15,7 @@ from cmb_lightning.cleaning.linear import LinearEstimate
 from cmb_lightning.cleaning.regions import read_mask
 from cmb_lightning.data.layout import Layout
 from cmb_lightning.errors import ConfigError
-from cmb_lightning.parser import condense, reason
+from cmb_lightning.parser import WordParser, condense, reason
 from cmb_lightning.results.collect import Cleaner, FixedLinear, NeedletILC, PixelILC, collect, collect_observed
 from cmb_lightning.results.comparable import TRUTH, Settings
 from cmb_lightning.results.compare import compare
@@ -41,14 +40,9 @@ One source alone is an evaluation. Others are compared with the first. NAME=SOUR
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"cmb-lightning: compare: {message} (`{self.prog} --help` lists what there is)\n")
-
-
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    made = _Parser(
+    made = WordParser(
         "cmb-lightning compare",
         usage="cmb-lightning compare SOURCE... [options]",
         description=DESCRIPTION,

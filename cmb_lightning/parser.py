@@ -1,6 +1,8 @@
 """The parser of the command line, whose complaints are one line that names the key and the value."""
 
+import argparse
 import re
+from typing import NoReturn
 
 from lightning.pytorch.cli import LightningArgumentParser
 
@@ -20,6 +22,14 @@ class Parser(LightningArgumentParser):
         of_class = re.search(r'Parser key "(\w+)":[^"]*?given class_path \'(?:[\w.]*\.)?(\w+)\'', message)
         option = "--{}.help {}".format(*of_class.groups()) if of_class else "--help"
         self.exit(2, f"cmb-lightning: {condense(message)} (`{command} {option}` lists what there is)\n")
+
+
+class WordParser(argparse.ArgumentParser):
+    """The parser of a command that takes words and options in place of a configuration."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with status 2 and one line."""
+        self.exit(2, f"cmb-lightning: {self.prog.split()[-1]}: {message} (`{self.prog} --help` lists what there is)\n")
 
 
 def reason(error: Exception) -> str:

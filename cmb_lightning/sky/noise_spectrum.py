@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ import numpy as np
 from ..errors import ConfigError
 from ..results.fits import read_map
 from . import units
-from .transforms import alm2cl, analysis, analysis_qu
+from .transforms import alm2cl, analysis, analysis_qu, check_lmax
+
+_ANY = 143.0  # GHz: CMB temperatures are the same at all frequencies
 
 
 @dataclass(frozen=True)
@@ -63,18 +66,31 @@ class NoiseSpectrum:
         path.write_text("\n".join(lines) + "\n")
 
     @classmethod
-    def learned(cls, paths: Sequence[Path], field: str, frequency: float, lmax: int | None = None) -> NoiseSpectrum:
+    def learned(
+        cls,
+        paths: Sequence[Path],
+        field: str,
+        frequency: float | None = None,
+        lmax: int | None = None,
+        unit: str | None = None,
+        each: Callable[[Callable[[Path], np.ndarray], Iterable[Path]], Iterable[np.ndarray]] = map,
+    ) -> NoiseSpectrum:
         """Learn a spectrum from full-sky noise maps: the mean of ln(N_l), and its scatter.
 
         Args:
             paths: FITS files, one realisation each, at least two.
             field: `I`, or `P` for the mean of E and B of the columns Q and U.
-            frequency: of the band [GHz], to convert units.
+            frequency: of the band [GHz], for maps that are not in CMB temperature.
             lmax: last degree; None for 2 nside.
+            unit: of the maps, where they do not say it.
+            each: applies a function to every path, in order: `map`, or the `map` of an executor.
         """
         if len(paths) < 2 or field not in ("I", "P"):
             raise ConfigError(f"noise maps: {len(paths)} of field {field!r}; give at least two, of field I or P")
-        logs = np.log([_spectrum(path, field, frequency, lmax) for path in paths])
+        powers = list(each(partial(_spectrum, field=field, frequency=frequency, lmax=lmax, unit=unit), paths))
+        if len({len(power) for power in powers}) > 1:
+            raise ConfigError("noise maps: they differ in nside; give maps of one, or state lmax")
+        logs = np.log(powers)
         # Of a Gaussian field with n modes, ln of the measured power is on average 1/n + 1/3n^2 too low, with variance
         # 2/n + 2/n^2 (digamma and trigamma of n/2 to second order).
         modes = (2 * np.arange(2, logs.shape[1] + 2) + 1) * (1 if field == "I" else 2)
@@ -84,13 +100,15 @@ class NoiseSpectrum:
         return cls(np.concatenate([[0, cl[0]], cl]), float(np.sqrt(max(np.average(beyond, weights=modes), 0))))
 
 
-def _spectrum(path: Path, field: str, frequency: float, lmax: int | None) -> np.ndarray:
+def _spectrum(path: Path, field: str, frequency: float | None, lmax: int | None, unit: str | None) -> np.ndarray:
     """Return the power of one noise map from l = 2 on [uK_CMB^2]."""
-    maps = [read_map(path, name).ordered("RING") for name in ("I" if field == "I" else "QU")]
+    maps = [read_map(path, name, unit=unit).ordered("RING") for name in ("I" if field == "I" else "QU")]
     if any(m.bad.any() for m in maps):
         raise ConfigError(f"{path}: has pixels without data; give full-sky noise maps")
-    values = [m.values.astype(float) * units.to_uK_CMB(frequency, m.unit, str(path)) for m in maps]
-    lmax = 2 * maps[0].nside if lmax is None else lmax
+    if frequency is None and not all(m.unit.endswith("K_CMB") for m in maps):
+        raise ConfigError(f"{path}: {maps[0].unit} is no CMB temperature; state the frequency of the band")
+    values = [m.values.astype(float) * units.to_uK_CMB(frequency or _ANY, m.unit, str(path)) for m in maps]
+    lmax = check_lmax(2 * maps[0].nside if lmax is None else lmax, maps[0].nside)
     if field == "I":
         return alm2cl(analysis(values[0], lmax))[2:]
     return np.mean([alm2cl(alm)[2:] for alm in analysis_qu(*values, lmax)], axis=0)
