@@ -127,6 +127,10 @@ class SplitCache:
         with self._open(index) as file:
             return self._header(file)
 
+    def holds(self, name: str) -> bool:
+        """Whether simulations hold a tensor, such as `difference`, which not all recipes make; by the first."""
+        return name in self.header(0)["sha256"]
+
     @contextmanager
     def open(self, index: int) -> Iterator[TensorFile]:
         """The file of a simulation, open.

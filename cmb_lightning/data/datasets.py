@@ -213,3 +213,23 @@ class FixedDataset(Dataset):
         sample: dict[str, Any] = self._preparation.finish(self._preparation.prepare(observed))
         target = self._preparation.target(target)
         return sample | {"target": target, "observed": observed, "index": np.int64(index), "split": self._data.name}
+
+
+class WithHalves(FixedDataset):
+    """Each simulation three times in a row: as it is, then as two halves of the data, whose noise is independent.
+
+    A further entry, `half`, is 0, 1 or 2. The halves' noise is the simulation's plus and minus its `difference`.
+    """
+
+    def __len__(self) -> int:
+        return 3 * self._n_sims
+
+    def _sample(self, index: int, sky: np.ndarray) -> dict[str, Any]:
+        sim, half = divmod(index, 3)
+        cache = self._data.cache
+        observed, _ = cache.observed(sim, sky)
+        if half:
+            observed += (0, 1, -1)[half] * cache.read(sim, ("difference",))["difference"]
+        sample: dict[str, Any] = self._preparation.finish(self._preparation.prepare(observed))
+        place = {"index": np.int64(sim), "half": np.int64(half), "split": self._data.name}
+        return sample | {"observed": observed} | place

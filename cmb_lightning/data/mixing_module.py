@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cmb_lightning.data.datasets import FixedDataset, MixedDataset, Preparation, PreparedParts, Unprepared
+from cmb_lightning.data.datasets import FixedDataset, MixedDataset, Preparation, PreparedParts, Unprepared, WithHalves
 from cmb_lightning.data.layout import Layout
 from cmb_lightning.data.patches import PatchDataset, PatchGrid
 from cmb_lightning.data.paths import PathTemplate
@@ -106,9 +106,11 @@ class MixingDataModule(SimulatedDataModule):
         return task.patch_grid
 
     def evaluation_dataset(self, split: str) -> FixedDataset:
-        """The simulations as they are, with the linear results beside them when they are scored."""
-        preparation = self._preparation(scored=self._stage != "predict")
-        return FixedDataset(self.splits[split], self.n_used(split), preparation, self._keep_bytes)
+        """The simulations as they are, with linear results beside them when scored, and halves when predicted."""
+        predicting = self._stage == "predict"
+        preparation = self._preparation(scored=not predicting)
+        kind = WithHalves if predicting and self.splits[split].has_halves else FixedDataset
+        return kind(self.splits[split], self.n_used(split), preparation, self._keep_bytes)
 
     def _preparation(self, scored: bool) -> Preparation:
         return Unprepared() if self.trainer is None else self.trainer.lightning_module.preparation(scored=scored)

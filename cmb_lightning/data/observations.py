@@ -1,6 +1,7 @@
 """A user's own maps, to be cleaned by a trained model."""
 
 import logging
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,8 @@ class ObservationsDataModule(L.LightningDataModule):
     for the transforms and masked in the output; the monopole (outside them) is removed and logged.
 
     Args:
-        observations: Files by name of the observation and band: `{planck: {30: 30GHz.fits, 44: 44GHz.fits}}`.
+        observations: Files by name of the observation and band: `{planck: {30: 30GHz.fits, 44: 44GHz.fits}}`. Those
+            named `planck_half1` and `planck_half2` are two halves of `planck`, whose noise is independent.
         instrument: Name of a table that is shipped, or path of one: beams and frequencies of the maps.
         nside: HEALPix resolution of the cleaned map, that of the maps or lower.
         lmax: Highest multipole that is used; 2 nside when None.
@@ -91,6 +93,7 @@ class ObservationsDataModule(L.LightningDataModule):
         if not observations:
             raise ConfigError("observations: there are none; name at least one and its files.")
         self.names = list(observations)
+        self.places = places(self.names)
         self.files = [self._files(name, files, loaded.bands) for name, files in observations.items()]
         self._units = _by_band(unit, loaded.bands, "unit")
         beams = _by_band(map_fwhm, loaded.bands, "map_fwhm")
@@ -131,7 +134,9 @@ class ObservationsDataModule(L.LightningDataModule):
         preparation = Unprepared() if self.trainer is None else self.trainer.lightning_module.preparation(scored=False)
         rank, world_size = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
         sampler = EvaluationSampler(len(self._maps), rank, world_size)
-        return DataLoader(ObservedMaps(self._maps, preparation), batch_size=self._batch_size, sampler=sampler)
+        return DataLoader(
+            ObservedMaps(self._maps, self.places, preparation), batch_size=self._batch_size, sampler=sampler
+        )
 
     def _files(self, name: str, files: dict[str, str], bands: tuple[str, ...]) -> list[tuple[str, Path]]:
         check_name(name, "observations")
@@ -198,15 +203,18 @@ class ObservationsDataModule(L.LightningDataModule):
 
 
 class ObservedMaps(Dataset):
-    """Observed maps as samples: the entries of the preparation, `observed`, `bad`, `index` and `split`.
+    """Observed maps as samples: the entries of the preparation, `observed`, `bad`, `index`, `half` and `split`.
 
     Args:
         maps: Maps (channel, pixel) and where they have no data (pixel,).
+        places: Number and half of each.
         preparation: What the method does with the maps.
     """
 
-    def __init__(self, maps: list[tuple[np.ndarray, np.ndarray]], preparation: Preparation) -> None:
-        self._maps, self._preparation = maps, preparation
+    def __init__(
+        self, maps: list[tuple[np.ndarray, np.ndarray]], places: list[tuple[int, int]], preparation: Preparation
+    ) -> None:
+        self._maps, self._places, self._preparation = maps, places, preparation
 
     def __len__(self) -> int:
         return len(self._maps)
@@ -214,7 +222,23 @@ class ObservedMaps(Dataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         maps, bad = self._maps[index]
         sample: dict[str, Any] = self._preparation.finish(self._preparation.prepare(maps))
-        return {**sample, "observed": maps, "bad": bad, "index": np.int64(index), "split": "observations"}
+        number, half = map(np.int64, self._places[index])
+        place = {"index": number, "half": half, "split": "observations"}
+        return {**sample, "observed": maps, "bad": bad, **place}
+
+
+def places(names: list[str]) -> list[tuple[int, int]]:
+    """Number of each observation, and 1 or 2 for halves, whose names end in `_half1` and `_half2`: they share one.
+
+    Raises:
+        ConfigError: One half is without the other.
+    """
+    parts = [re.fullmatch(r"(.*?)(?:_half([12]))?", name).groups() for name in names]
+    numbers = list(dict.fromkeys(name for name, _ in parts))
+    for name, half in parts:
+        if half and (name, other := "21"[int(half) - 1]) not in parts:
+            raise ConfigError(f"observations.{name}_half{half}: there is no {name}_half{other}; name both, or neither.")
+    return [(numbers.index(name), int(half or 0)) for name, half in parts]
 
 
 def _by_band(value: str | dict[str, str] | None, bands: tuple[str, ...], key: str) -> dict[str, str | None]:

@@ -26,11 +26,13 @@ class SkySplit(Split):
         sky: Its own sky; that of the data set when None.
         orientation: Its own turn of the foregrounds, in place of the sky's: `random` or three angles [deg].
         gain_errors: Its own calibration errors, in place of the sky's.
+        halves: Whether its noise comes in two halves too, in place of the sky's: predict then cleans each as well.
     """
 
     sky: Sky | None = None
     orientation: Literal["random"] | list[float] | None = None
     gain_errors: float | None = None
+    halves: bool | None = None
 
 
 class SkyDataModule(MixingDataModule):
@@ -140,5 +142,5 @@ class SkyDataModule(MixingDataModule):
 
 
 def _sky_of(split: SkySplit, default: Sky) -> Sky:
-    own = {"orientation": split.orientation, "gain_errors": split.gain_errors}
+    own = {key: getattr(split, key) for key in ("orientation", "gain_errors", "halves")}
     return dataclasses.replace(split.sky or default, **{key: value for key, value in own.items() if value is not None})

@@ -66,6 +66,11 @@ class SplitData:
         """Name of the split, in lower case."""
         return self.cache.split
 
+    @property
+    def has_halves(self) -> bool:
+        """Whether simulations know how the noise of two halves of the data differs (`sky.halves`)."""
+        return self.cache.holds("difference")
+
     def __len__(self) -> int:
         return self.n_sims
 

@@ -70,7 +70,7 @@ def over_simulations(
     cluster: str | None = None,
     threads: bool = False,
     reduce: Callable[[Any, Any], Any] | None = None,
-    description: str = "",
+    description: str | None = "",
 ) -> Any:
     """Applies a function to every task, in several processes.
 
@@ -86,7 +86,7 @@ def over_simulations(
         threads: Use threads in place of processes, which start at once: for work that is mostly done outside the
             interpreter, such as reading.
         reduce: Joins two results; applied in the order of the tasks, so that the outcome does not depend on timing.
-        description: Text beside the progress bar, which is shown on a terminal only.
+        description: Text beside the progress bar, which is shown on a terminal only; None for no bar.
 
     Returns:
         The results in the order of the tasks or, with `reduce`, the one they reduce to (None without tasks).
@@ -155,9 +155,9 @@ class _Results:
 
 
 @contextmanager
-def _bar(description: str, total: int) -> Iterator[Callable[[], None]]:
-    console = Console(stderr=True)
+def _bar(description: str | None, total: int) -> Iterator[Callable[[], None]]:
+    console, hidden = Console(stderr=True), description is None or not sys.stderr.isatty()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not sys.stderr.isatty()) as progress:
+    with Progress(*columns, TimeRemainingColumn(), console=console, disable=hidden) as progress:
         bar = progress.add_task(description or "simulations", total=total)
         yield lambda: progress.advance(bar)

@@ -141,6 +141,13 @@ def spectra(comparison: Comparison) -> Iterator[str]:
         f"over that of {the}, and the transfer function. Bottom: correlation with {the}. Bands: the middle 68 % "
         "of the simulations; grey: cosmic variance of one sky.</p>"
     )
+    halved = [m for m in comparison.methods if all(comparison.about[s, m].get("halves") for s in comparison.splits)]
+    if halved:
+        yield (
+            f"<p>{escape(', '.join(map(label, halved)))}: spectra of the prediction, and of how it differs from {the}, "
+            "are taken across two halves of the data, whose noise is independent: they have no noise bias, and may "
+            "fall below zero.</p>"
+        )
     titles = {
         FULL: "full sky",
         MASKED: "masked sky, decoupled from the mask",

@@ -107,11 +107,17 @@ class CachedMethod:
 
     def read(self, sim: int) -> dict[str, np.ndarray]:
         """The cleaned map."""
-        return {"maps": self.method(observe(self.cache.read(sim)))}
+        parts = self.cache.read(sim)
+        observed = observe(parts)
+        made = {"maps": self.method(observed)}
+        if "difference" in parts:
+            halves = (observed + parts["difference"], observed - parts["difference"])
+            made["halves"] = np.stack([self.method(half) for half in halves])
+        return made
 
     def about(self) -> dict[str, Any]:
-        """Its description."""
-        return {"method": self.description}
+        """Its description, and whether it has halves."""
+        return {"method": self.description} | ({"halves": True} if self.cache.holds("difference") else {})
 
 
 @dataclass(frozen=True)
@@ -215,14 +221,20 @@ class Lowered:
 
     def read(self, sim: int) -> dict[str, np.ndarray]:
         """The lowered maps."""
-        maps, layout = self.source.read(sim)["maps"], self.layout
-        old, new = self.source.identity().fwhm, self.identity().fwhm
+        found = self.source.read(sim)
+        made = {"maps": self._lowered(found["maps"])}
+        if "halves" in found:
+            made["halves"] = np.stack([self._lowered(half) for half in found["halves"]])
+        return made
+
+    def _lowered(self, maps: np.ndarray) -> np.ndarray:
+        layout, old, new = self.layout, self.source.identity().fwhm, self.identity().fwhm
         windows = [
             [gaussian_beam(fwhm, layout.lmax, 0 if field == "I" else 2) for field in layout.fields]
             for fwhm in (new, old)
         ]
         lowered, bad = lower(maps, np.isnan(maps).any(axis=0), layout.fields, layout.nside, np.divide(*windows))
-        return {"maps": np.where(bad, np.nan, lowered - np.mean(lowered, axis=1, where=~bad, keepdims=True))}
+        return np.where(bad, np.nan, lowered - np.mean(lowered, axis=1, where=~bad, keepdims=True))
 
     def about(self) -> dict[str, Any]:
         """What the source says."""
@@ -231,32 +243,38 @@ class Lowered:
 
 @dataclass(frozen=True)
 class Halves:
-    """A method whose maps come twice, with independent noise; it is judged by their mean.
+    """A method whose maps come in two halves of the data too, with independent noise.
+
+    It is judged by the maps of all data; by the mean of the halves where there are none.
 
     Attributes:
         first: One half.
         second: The other.
+        whole: The maps of all data.
     """
 
     first: MapSource
     second: MapSource
+    whole: MapSource | None = None
 
     def identity(self) -> Identity:
-        """That of the halves, which must agree.
+        """That of the maps, which must agree; the halves of observed skies are different data.
 
         Raises:
             ConfigError: If they do not.
         """
-        one, two = self.first.identity(), self.second.identity()
-        if one != two:
-            raise ConfigError(f"The two halves are of different data: {one} and {two}.")
+        one, *others = (source.identity() for source in (self.whole, self.first, self.second) if source is not None)
+        for other in others:
+            if replace(other, data=one.data) != one:
+                raise ConfigError(f"The two halves and the whole are not alike: {one} and {other}.")
         return one
 
     def read(self, sim: int) -> dict[str, np.ndarray]:
-        """Their mean, and both."""
+        """The maps, and both halves."""
         halves = np.stack([half.read(sim)["maps"] for half in (self.first, self.second)])
-        return {"maps": halves.mean(axis=0), "halves": halves}
+        found = {"maps": halves.mean(axis=0)} if self.whole is None else self.whole.read(sim)
+        return found | {"halves": halves}
 
     def about(self) -> dict[str, Any]:
         """What the first says."""
-        return {"halves": True, **self.first.about()}
+        return (self.whole or self.first).about() | {"halves": True}

@@ -70,7 +70,8 @@ class PredictionWriter(BasePredictionWriter):
     ) -> None:
         """Write a batch: `prediction` (batch, field, npix) [uK_CMB], NESTED, `index` (batch,), `split`, maybe `sigma`.
 
-        A `bad` mask (batch, npix) in the batch marks pixels that the input had no data for; they become UNSEEN.
+        A `bad` mask (batch, npix) in the batch marks pixels that the input had no data for; they become UNSEEN. Where
+        `half` (batch,) is 1 or 2, the map is that of one half of the data, and its file's name says so.
         """
         layout, data, split = pl_module.layout, trainer.datamodule, prediction["split"]
         names, maps = list(layout.fields), prediction["prediction"]
@@ -78,9 +79,14 @@ class PredictionWriter(BasePredictionWriter):
             names += [f"{field}_SIGMA" for field in layout.fields]
             maps = torch.cat([maps, prediction["sigma"]], dim=1)
         bad = batch["bad"].cpu().numpy() if "bad" in batch else [False] * len(maps)
-        for sim, values, holes in zip(prediction["index"].tolist(), maps.float().cpu().numpy(), bad, strict=True):
+        halves = batch["half"].tolist() if "half" in batch else [0] * len(maps)
+        sims = prediction["index"].tolist()
+        for sim, half, values, holes in zip(sims, halves, maps.float().cpu().numpy(), bad, strict=True):
             root = trainer.default_root_dir
             path = self.path(root=root, dataset=data.dataset, split=split, sim=sim, epoch=self._epoch)
+            if half:
+                stem, dot, end = path.name.partition(".fits")
+                path = path.with_name(f"{stem}_half{half}{dot}{end}")
             refuse_foreign(path)
             header = {
                 "FWHM": (layout.target_fwhm, "[arcmin] Gaussian beam of the map"),
@@ -89,6 +95,7 @@ class PredictionWriter(BasePredictionWriter):
                 "DATAID": (data.identity[split], "recipe of the data"),
                 "SPLIT": (split, "split of the data set"),
                 "SIM": (sim, "number of the simulation in the split"),
+                **({"HALF": (half, "half of the data, with noise of its own")} if half else {}),
                 "EPOCH": (self._epoch, "epoch of the checkpoint, from 0"),
                 "CHECKPT": self._checkpoint,  # sha256 of the checkpoint; it leaves no room for a comment
                 "CREATOR": (f"cmb_lightning {__version__}", "program that made the file"),

@@ -5,7 +5,14 @@ import pytest
 from torch.utils.data import DataLoader
 
 from cmb_lightning.data.batches import collate
-from cmb_lightning.data.datasets import FixedDataset, MixedDataset, Preparation, PreparedParts, Unprepared
+from cmb_lightning.data.datasets import (
+    FixedDataset,
+    MixedDataset,
+    Preparation,
+    PreparedParts,
+    Unprepared,
+    WithHalves,
+)
 from cmb_lightning.data.generation import make_split
 from cmb_lightning.data.mixing import draw_mix, observe
 from cmb_lightning.data.sampler import TrainingSampler
@@ -130,3 +137,28 @@ def test_symmetries_move_all_maps_of_a_sample_alike(data):
         for name in ("inputs", "target"):
             assert np.array_equal(moved[key][name], symmetry(plain[key][name])), name
         assert moved[key]["index"] == key[1]
+
+
+class InHalves(Toy):
+    """Also says how the noise of two halves of the data differs from that of all."""
+
+    def simulate(self, split: str, index: int) -> dict[str, np.ndarray]:
+        maps = super().simulate(split, index)
+        rng = np.random.default_rng(index)
+        return maps | {"difference": rng.standard_normal(maps["noise"].shape).astype(np.float32)}
+
+
+def test_halves_average_to_the_whole_and_have_noise_of_their_own(tmp_path):
+    cache = toy_cache(tmp_path, InHalves())
+    make_split(cache, InHalves(), 2)
+    split = SplitData(cache, InHalves(), Split(2))
+    assert split.has_halves
+    found = WithHalves(split, 2, Unprepared())
+    places = [(int(sample["index"]), int(sample["half"])) for sample in map(found.__getitem__, range(len(found)))]
+    assert places == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
+    whole, *halves = (found[k]["inputs"] for k in (3, 4, 5))
+    np.testing.assert_array_equal(whole, FixedDataset(split, 2, Unprepared())[1]["inputs"])
+    np.testing.assert_allclose((halves[0] + halves[1]) / 2, whole, atol=1e-5)
+    noises = [half - whole + split[1]["noise"] for half in halves]
+    assert [noise.std() for noise in noises] == pytest.approx([np.sqrt(2)] * 2, rel=0.05)
+    assert abs(np.mean(noises[0] * noises[1])) < 0.15  # 5 sigma

@@ -208,6 +208,17 @@ def test_noise_halves(world, tmp_path):
     both = alone(world, Halves(*halves))
     one = alone(world, halves[0])
     assert both.main_scores["test", "mine"].of("RMSE", "full").mean() == pytest.approx(5 / np.sqrt(2), rel=0.1)
+    for sim in range(SIMS):  # the same from their names, as another program would write them
+        for k in range(2):
+            path = halves[k].paths[sim]
+            write_map(tmp_path / "named" / f"{sim}_{k + 1}.fits", read_map(path).nested().values[None], ["I"], "uK_CMB")
+    stated = Statements(fwhm=FWHM)
+    named = find_predictions(str(tmp_path / "named" / "{sim}_{half}.fits"), statements=stated)[""][-1]
+    np.testing.assert_allclose(named.read(3)["halves"], Halves(*halves).read(3)["halves"], atol=2e-3)
+    for path in (tmp_path / "named").glob("*_2.fits"):
+        path.unlink()
+    with pytest.raises(ConfigError, match="is one half of the data, and half 2 is not there"):
+        find_predictions(str(tmp_path / "named" / "{sim}_{half}.fits"))
     noise = [np.mean(c.spectra["full sky", "test", "mine"]["TT"].residual) for c in (both, one)]
     assert abs(noise[0]) < 0.15 * noise[1]
 
