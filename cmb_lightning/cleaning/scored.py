@@ -33,7 +33,9 @@ class ScoredTask(L.LightningModule):
 
     Attributes:
         scores: After a validation or test: by split and method, the task's own method first.
-        last_example: Maps of the first simulation validated last: `truth`, `prediction`, and baselines; (field, npix).
+        latitude_cut: The Galactic latitude [degrees] of that name.
+        last_example: The first batch of the last validation: `index` (batch,), `truth`, the maps of the task's own
+            method and of the baselines, (batch, field, npix).
 
     Raises:
         ConfigError: If the mask does not fit the maps.
@@ -49,7 +51,8 @@ class ScoredTask(L.LightningModule):
         super().__init__()
         self.layout = layout
         self.mask = None if mask is None else Mask.load(mask, layout.nside, apodisation)
-        self.regions = sky_regions(layout.nside, (float(parse(latitude_cut, "deg", "latitude_cut").value),))
+        self.latitude_cut = float(parse(latitude_cut, "deg", "latitude_cut").value)
+        self.regions = sky_regions(layout.nside, (self.latitude_cut,))
         if self.mask is not None:
             self.regions["mask"] = self.mask.kept
         self.metrics: dict[tuple[str, str], SkyMetrics] = {}
@@ -92,10 +95,11 @@ class ScoredTask(L.LightningModule):
         self._validated(batch, self._score(batch, dataloader_idx), batch_idx, dataloader_idx)
 
     def _validated(self, batch: dict[str, Any], prediction: Tensor, batch_idx: int, dataloader_idx: int) -> None:
-        """Keep the first simulation, for pictures."""
+        """Keep the first batch, for pictures."""
         if batch_idx == 0 and dataloader_idx == 0:
-            self.last_example = {"truth": batch["target"][0], "prediction": prediction[0]}
-            self.last_example |= {name: batch[name][0] for name in ("linear",) if name in batch}
+            maps = {"truth": batch["target"], self.method_name: prediction}
+            maps |= {name: batch[name] for name in self.baselines}
+            self.last_example = {"index": batch["index"]} | maps
 
     def test_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
         self._score(batch, dataloader_idx)

@@ -1,56 +1,70 @@
 """Pictures of the validation in TensorBoard while a model trains."""
 
+from dataclasses import replace
+
 import lightning as L
-import numpy as np
-import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from cmb_lightning.errors import ConfigError
-from cmb_lightning.results.figures import figure_pixels, sky_figure, spectra_figure
-from cmb_lightning.results.spectra import Bins, pair_spectra
-from cmb_lightning.results.tables import label
+from cmb_lightning.results.comparable import Settings
+from cmb_lightning.results.compare import Comparison, compare
+from cmb_lightning.results.figures import figure_pixels
+from cmb_lightning.results.held import HeldMaps
+from cmb_lightning.results.report_figures import report_figures
+
+SHOWN = 4  # simulations of the first batch: enough to see scatter, few enough that drawing costs no training
 
 
 class FigureLogger(L.Callback):
-    """Draws the first validation simulation for TensorBoard: maps, residuals and spectra.
+    """Draws the report's figures of the validation for TensorBoard.
+
+    The first batch gives maps, residuals, spectra, histograms and, where a model states error bars, their calibration;
+    the box plots show every simulation that was scored. Only the first process draws, at a validation.
 
     Args:
-        every_n_epochs: Draw after the first epoch and then every so many; 0 for never.
+        every_n_epochs: Draw at the first validation, and then at the first one at least so many epochs later; 0 for
+            never.
     """
 
     def __init__(self, every_n_epochs: int = 5) -> None:
         if every_n_epochs < 0:
             raise ConfigError(f"figures.every_n_epochs: {every_n_epochs} must be 0 (never) or more.")
         self.every_n_epochs = every_n_epochs
+        self._drawn: int | None = None
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Draw the module's `last_example`: `truth`, `prediction` and perhaps `linear`, each (field, npix)."""
+        """Draw what the module keeps of its validation; see `validated`."""
         epoch = trainer.current_epoch
-        due = self.every_n_epochs and (epoch == 0 or (epoch + 1) % self.every_n_epochs == 0)
+        due = self.every_n_epochs and (self._drawn is None or epoch - self._drawn >= self.every_n_epochs)
         boards = [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
         training = trainer.state.fn == "fit" and not trainer.sanity_checking
         if not (training and due and boards and trainer.is_global_zero and pl_module.last_example):
             return
-        example = {name: maps.detach().cpu().numpy() for name, maps in pl_module.last_example.items()}
-        truth = example.pop("truth")
-        predictions = {"network": example.pop("prediction")} | {label(name): maps for name, maps in example.items()}
-        layout = pl_module.layout
-        title = f"Epoch {epoch}, first simulation of the validation"
-        figures = {}
-        for f, field in enumerate(layout.fields):
-            maps = {name: prediction[f] for name, prediction in predictions.items()}
-            figures[f"sky/{field}"] = sky_figure(truth[f], maps, title, pl_module.regions)
-        lmax = min(layout.lmax, 2 * layout.nside)
-        threads = torch.get_num_threads()
-        spectra = {
-            name: pair_spectra(maps.astype(np.float64), truth, layout.fields, lmax, nthreads=threads)
-            for name, maps in predictions.items()
-        }
-        bins = Bins.up_to(lmax)
-        for kind in spectra["network"]:
-            pairs = {name: pair[kind].binned(bins) for name, pair in spectra.items()}
-            figures[f"spectra/{kind}"] = spectra_figure(pairs, bins, title, name=kind)
-        for tag, figure in figures.items():
+        self._drawn = epoch
+        for tag, figure in report_figures(validated(pl_module), f"Epoch {epoch}, first simulation of the validation"):
             pixels = figure_pixels(figure)
             for board in boards:
                 board.add_image(tag, pixels, trainer.global_step, dataformats="HWC")
+
+
+def validated(module: L.LightningModule) -> Comparison:
+    """The comparison of a module's methods on the first batch it validated, with its scores of all simulations.
+
+    Args:
+        module: It has a `layout`, a `latitude_cut` [degrees], `scores` by (split, method), its own method first, and a
+            `last_example`: `index` (batch,), `truth`, each method's maps and perhaps `sigma`, the errors of its own;
+            (batch, field, npix).
+    """
+    example = {name: values.detach().float().cpu().numpy() for name, values in module.last_example.items()}
+    sims = example.pop("index").astype(int).tolist()[:SHOWN]
+    split, own = next(iter(module.scores))
+    held = {name: HeldMaps(dict(zip(sims, maps, strict=False)), module.layout) for name, maps in example.items()}
+    sigma = held.pop("sigma", None)
+    if sigma is not None:
+        held[own] = replace(held[own], sigma=sigma.maps)
+    truth = held.pop("truth")
+    lmax = min(module.layout.lmax, 2 * module.layout.nside)
+    settings = Settings(latitude_cuts=(module.latitude_cut,), lmax=lmax)
+    found = compare({split: truth}, {split: held}, module.layout.fields, settings, n_workers=1, progress=False)
+    scores = {key: values for key, values in module.scores.items() if key[0] == split}
+    return replace(found, scores={found.beams[0]: scores}, regions=next(iter(scores.values())).regions)

@@ -73,6 +73,7 @@ def compare(
     fields: Sequence[str] = ("I",),
     settings: Settings | None = None,
     n_workers: int | None = None,
+    progress: bool = True,
 ) -> Comparison:
     """Compare methods with the truth, simulation by simulation.
 
@@ -85,6 +86,7 @@ def compare(
         fields: Fields of the maps.
         settings: How; the defaults when None.
         n_workers: Processes; those given to the job when None.
+        progress: Show a bar on a terminal.
 
     Raises:
         ConfigError: If test data, beams or masks differ, naming which.
@@ -115,7 +117,8 @@ def compare(
             plan.check_holes(name, examples[split][name], plan.regions)
         tasks = [Task(split, sim) for sim in identities[split][""].sims]
         ready = replace(plan, edges=edges)
-        results[split] = over_simulations(ready, tasks, n_workers=n_workers, description=f"comparing {split}")
+        bar = f"comparing {split}" if progress else None
+        results[split] = over_simulations(ready, tasks, n_workers=n_workers, description=bar)
     return replace(_gather(plans, results, names, examples, edges), reference=settings.reference)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,12 +10,34 @@ import numpy as np
 from cmb_lightning.results.calibration import Z_LEVELS, gaussian_coverage
 from cmb_lightning.results.compare import Comparison
 from cmb_lightning.results.comparison_files import paired_differences
-from cmb_lightning.results.figures import GREY, INK, method_colour, new_figure, spectra_figure, tidy
+from cmb_lightning.results.figures import GREY, INK, method_colour, new_figure, sky_figure, spectra_figure, tidy
 from cmb_lightning.results.spectra import PairSpectra
 from cmb_lightning.results.tables import METRIC_LABELS, label, region_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+def report_figures(comparison: Comparison, title: str = "") -> Iterator[tuple[str, Figure]]:
+    """The figures of the first split, one after the other, each with a name such as `spectra/TT`.
+
+    Args:
+        comparison: What was found.
+        title: Heading of the maps.
+    """
+    split, domain = comparison.splits[0], comparison.domain
+    example = comparison.examples[split]
+    for f, field in enumerate(comparison.fields):
+        maps = {label(method): example[method][f] for method in comparison.methods}
+        yield f"maps/{field}", sky_figure(example[""][f], maps, title)
+        yield f"residual pixels/{field}", histogram_figure(comparison, split, f)
+        for metric in comparison.main_scores[split, comparison.methods[0]].metrics:
+            yield f"{metric}/{field}", box_figure(comparison, metric, domain, field)
+    for where in comparison.f_sky:
+        for kind in comparison.spectra[where, split, comparison.methods[0]]:
+            yield f"spectra, {where}/{kind}", spectra_of(comparison, where, split, kind)
+    if stated := [method for method in comparison.methods if (split, method) in comparison.calibration]:
+        yield "error bars", calibration_figure(comparison, split, stated)
 
 
 def spectra_of(comparison: Comparison, where: str, split: str, kind: str) -> Figure:
