@@ -16,10 +16,18 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 import cmb_lightning.networks  # noqa: F401  makes class names known without their module
-from cmb_lightning.checkpointing import EpochCheckpoint, WholeCheckpointIO, read_checkpoint
+from cmb_lightning.callbacks import ScaledAverages, check_callbacks
+from cmb_lightning.checkpointing import (
+    BestCheckpoint,
+    EndCheckpoint,
+    EpochCheckpoint,
+    WholeCheckpointIO,
+    read_checkpoint,
+)
 from cmb_lightning.cleaning.task import CleaningTask
 from cmb_lightning.data.observations import ObservationsDataModule  # noqa: F401
 from cmb_lightning.data.reference_module import ReferenceDataModule  # noqa: F401
+from cmb_lightning.data.simulated import SimulatedDataModule
 from cmb_lightning.data.sky_module import SkyDataModule  # noqa: F401
 from cmb_lightning.data.spectrum_module import SpectrumDataModule  # noqa: F401
 from cmb_lightning.data.tensorfile import BadFile
@@ -31,7 +39,7 @@ from cmb_lightning.results.callbacks import FigureLogger
 from cmb_lightning.results.tables import print_scores, region_text, write_scores
 from cmb_lightning.results.writer import PredictionWriter
 from cmb_lightning.run import RunFolder, hold_log
-from cmb_lightning.stopping import StopOnTerm, leave
+from cmb_lightning.stopping import StopWhenTold, leave
 from cmb_lightning.trainer import Trainer
 from cmb_lightning.trust import Trust, limit_imports
 
@@ -98,6 +106,8 @@ class CleaningCLI(LightningCLI):
         """Make data, model and trainer, then the record of this command: what cannot work leaves nothing behind."""
         try:
             super().instantiate_classes()
+            if self.subcommand == "fit":
+                check_callbacks(self.trainer, self.model.logged())
         except (ValueError, FileNotFoundError, MisconfigurationException) as error:
             raise ConfigError(reason(error)) from error
         if rank_zero_only.rank == 0:
@@ -115,7 +125,7 @@ class CleaningCLI(LightningCLI):
         if self.subcommand != "fit":
             kwargs["logger"] = False  # scores of other commands are no points on the curves of the training
         elif config["logger"] in (None, True):
-            kwargs["logger"] = TensorBoardLogger(root, name="", version="tensorboard", default_hp_metric=False)
+            kwargs["logger"] = self._board()
         callbacks = list(config["callbacks"] or [])
         if config["enable_progress_bar"] is not False and sys.stderr.isatty():
             callbacks.append(RichProgressBar(leave=True))
@@ -123,11 +133,21 @@ class CleaningCLI(LightningCLI):
             kwargs["enable_progress_bar"] = False
         if kwargs.get("logger") and not config["fast_dev_run"]:
             callbacks.append(LearningRateMonitor("step"))
+        if self.subcommand == "fit":
+            callbacks = [EndCheckpoint(), ScaledAverages(), *callbacks]
+            if self.config_init["fit"]["checkpoint"].monitor is None:
+                callbacks.append(BestCheckpoint())
         kwargs["callbacks"] = callbacks
         kwargs["plugins"] = [*(config["plugins"] or []), WholeCheckpointIO()]
         if self.subcommand == "simulate":
             kwargs |= {"accelerator": "cpu", "devices": 1, "strategy": "auto", "num_nodes": 1, "logger": False}
         return super().instantiate_trainer(**kwargs)
+
+    def _board(self, purge_step: int | None = None) -> TensorBoardLogger:
+        """The run's TensorBoard; what it has from a step on is no longer shown, as a resumed training does it again."""
+        return TensorBoardLogger(
+            self.run_folder.path, name="", version="tensorboard", default_hp_metric=False, purge_step=purge_step
+        )
 
     def fit(self, **kwargs: Any) -> None:
         """Train, from the run's last checkpoint where there is one."""
@@ -138,11 +158,11 @@ class CleaningCLI(LightningCLI):
             tell(f"{self.run_folder.path} is finished after {done} epochs; raise trainer.max_epochs to train on.")
             return
         if saved or kwargs.get("ckpt_path") is not None:
-            kwargs["ckpt_path"] = self._checkpoint(kwargs.get("ckpt_path"))
-            tell(f"Going on from {kwargs['ckpt_path']}.")
+            kwargs["ckpt_path"], step = self._checkpoint(kwargs.get("ckpt_path"))
+            tell(f"Going on from {kwargs['ckpt_path']}, step {step}.")
+            if saved and self.config_init[self.subcommand]["trainer"]["logger"] in (None, True):
+                self.trainer.loggers = [self._board(step)]
         self.trainer.fit(**kwargs)
-        if not self.trainer.fast_dev_run:
-            self._save_end()
         if self.trainer.is_global_zero and not self.trainer.fast_dev_run and not self.trainer.interrupted:
             epochs = self.trainer.current_epoch
             self.run_folder.finish_fit(epochs)
@@ -159,19 +179,13 @@ class CleaningCLI(LightningCLI):
     def predict(self, **kwargs: Any) -> None:
         """Write cleaned maps of the splits in data.run_inference_on."""
         if kwargs.get("epochs") is None:
-            kwargs["ckpt_path"] = self._checkpoint(kwargs.get("ckpt_path"))
+            kwargs["ckpt_path"], _ = self._checkpoint(kwargs.get("ckpt_path"))
         self.trainer.predict(**kwargs)
         writers = [callback for callback in self.trainer.callbacks if isinstance(callback, PredictionWriter)]
         tell(f"Cleaned maps: {writers[0].path.text.replace('{root}', str(self.run_folder.path))}")
 
-    def _save_end(self) -> None:
-        """Leave the end of the training as the last checkpoint, also where it falls between two of them."""
-        last = self.run_folder.checkpoints / "last.ckpt"
-        if not last.is_file() or read_checkpoint(last)["global_step"] != self.trainer.global_step:
-            self.trainer.save_checkpoint(last)
-
     def _score(self, run: Any, kwargs: dict[str, Any]) -> None:
-        kwargs["ckpt_path"] = self._checkpoint(kwargs.get("ckpt_path"))
+        kwargs["ckpt_path"], _ = self._checkpoint(kwargs.get("ckpt_path"))
         run(**kwargs | {"verbose": False})
         if self.trainer.is_global_zero:
             print_scores(self.model.scores)
@@ -191,9 +205,24 @@ class CleaningCLI(LightningCLI):
                     f"{split}: noise alone, best combined, leaves {floor:.3f} µK; {method} / floor {', '.join(ratios)}"
                 )
 
-    def _checkpoint(self, given: str | None) -> str:
-        """The checkpoint to use, whole and of this model: the one given, else the newest of the run that is whole."""
-        paths = self.run_folder.saved() if given in (None, "last") else [Path(given)]
+    def _check_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another model, and to train on from one on other data; say so in other commands."""
+        self.model.check_checkpoint(checkpoint)
+        state = checkpoint.get(type(self.datamodule).__qualname__)
+        if isinstance(self.datamodule, SimulatedDataModule) and (differ := self.datamodule.differences(state)):
+            listed = "; ".join(differ[:8]) + (f" and {len(differ) - 8} more" if len(differ) > 8 else "")
+            if self.subcommand == "fit":
+                raise ConfigError(f"ckpt_path: the checkpoint was trained on other data: {listed}; give another --run.")
+            tell(f"The model was trained on other data than this configuration's: {listed}.")
+
+    def _checkpoint(self, given: str | None) -> tuple[str, int]:
+        """The checkpoint to use, whole and of this model: the one given, else the newest of the run that is whole.
+
+        Returns:
+            Its path, and the step of the training that it is of.
+        """
+        named = self.run_folder.checkpoints / "best.ckpt" if given == "best" else Path(given or "")
+        paths = self.run_folder.saved() if given in (None, "last") else [named]
         if not paths:
             raise ConfigError(
                 f"ckpt_path: {self.run_folder.path} holds no trained model; run fit first or name a checkpoint."
@@ -208,8 +237,8 @@ class CleaningCLI(LightningCLI):
                     raise
                 tell(f"{error} Trying the one before.")
             else:
-                self.model.check_checkpoint(checkpoint)
-                return str(path)
+                self._check_checkpoint(checkpoint)
+                return str(path), checkpoint["global_step"]
 
 
 def tell(message: str) -> None:
@@ -264,7 +293,7 @@ def main(arguments: list[str] | None = None) -> None:
             trainer_defaults={
                 "enable_model_summary": False,
                 "log_every_n_steps": 10,
-                "callbacks": StopOnTerm(),  # after those of the configuration
+                "callbacks": StopWhenTold(),  # after those of the configuration
             },
             seed_everything_default=0,
             save_config_callback=None,

@@ -65,8 +65,9 @@ class RunFolder:
 
     def saved(self) -> list[Path]:
         """Checkpoints of the training, the newest first."""
-        last = self.checkpoints / "last.ckpt"
-        return [last] * last.is_file() + sorted(self.checkpoints.glob("epoch*.ckpt"), reverse=True)
+        last, best = self.checkpoints / "last.ckpt", self.checkpoints / "best.ckpt"
+        epochs = sorted(self.checkpoints.glob("epoch*.ckpt"), reverse=True)
+        return [path for path in (last, *epochs, best) if path.is_file()]
 
     def begin(self, command: str, config: str) -> None:
         """Write the resolved configuration and environment of a command and start its log.

@@ -1,33 +1,36 @@
-"""What happens when the command is told to end with SIGTERM, as batch systems do."""
+"""What happens when the command is told to end, with SIGTERM as batch systems do, or with Ctrl-C."""
 
+import os
 import signal
 import sys
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-STATUS = 128 + signal.SIGTERM
-
-
-def leave(*_: Any) -> None:
-    """End this process, with the status that says why."""
-    sys.exit(STATUS)
+from cmb_lightning.checkpointing import checkpoint_path, steps_now
 
 
-class StopOnTerm(Checkpoint):
-    """Ends a training that gets SIGTERM after the batch, saved, and in all processes, whichever was told.
+def leave(number: int, *_: Any) -> None:
+    """End this process, with the status that says which signal did it."""
+    sys.exit(128 + number)
+
+
+class StopWhenTold(Checkpoint):
+    """Ends a training that gets SIGTERM or Ctrl-C after the batch, saved, and in all processes, whichever was told.
 
     It replaces Lightning's own handler, which waits for processes that wait for others. A validation is finished first;
     a second signal ends at once. It is a Checkpoint because Lightning calls those after all other callbacks.
     """
 
     def __init__(self) -> None:
-        self._told = False
+        self._told = 0
 
     def on_sanity_check_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        signal.signal(signal.SIGTERM, self._tell)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._tell)
 
     on_train_start = on_sanity_check_start
 
@@ -40,22 +43,32 @@ class StopOnTerm(Checkpoint):
         if trainer.state.fn == "validate":
             signal.signal(signal.SIGTERM, leave)
 
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        signal.signal(signal.SIGTERM, leave)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:  # see EpochCheckpoint
-            self._stop(trainer)
+        if steps_now(trainer, batch_idx) and not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            # Elsewhere Lightning does not go on to the same weights: see EpochCheckpoint.
+            self._stop(trainer, trainer._logger_connector.update_train_step_metrics)  # it logs a batch after this
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._stop(trainer)
 
-    def _tell(self, *_: Any) -> None:
+    def _tell(self, number: int, *_: Any) -> None:
         if self._told:
-            leave()
-        self._told = True
+            leave(number)
+        self._told = number
+        if number == signal.SIGINT and rank_zero_only.rank == 0:
+            os.write(2, b"\nStopping after this batch, or the validation; Ctrl-C again stops at once.\n")
 
-    def _stop(self, trainer: L.Trainer) -> None:
-        if trainer.strategy.reduce_boolean_decision(self._told, all=False):
+    def _stop(self, trainer: L.Trainer, finish: Callable[[], None] = lambda: None) -> None:
+        if trainer.strategy.reduce_boolean_decision(bool(self._told), all=False):
             if not trainer.fast_dev_run:
-                trainer.save_checkpoint(Path(trainer.checkpoint_callback.dirpath) / "last.ckpt")
-            leave()
+                trainer.save_checkpoint(checkpoint_path(trainer, "last"))
+                finish()
+                if self._told == signal.SIGINT and trainer.is_global_zero:
+                    print(f"Saved at step {trainer.global_step}; the same command goes on from there.")
+            leave(self._told or signal.SIGTERM)

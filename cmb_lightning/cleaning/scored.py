@@ -12,7 +12,7 @@ from cmb_lightning.cleaning.masks import Mask
 from cmb_lightning.cleaning.metrics import SkyMetrics
 from cmb_lightning.cleaning.preparation import harmonics
 from cmb_lightning.cleaning.regions import sky_regions
-from cmb_lightning.cleaning.scores import Scores
+from cmb_lightning.cleaning.scores import Scores, gather_scores
 from cmb_lightning.data.datasets import Preparation
 from cmb_lightning.data.layout import Layout
 from cmb_lightning.sky.units import parse
@@ -79,6 +79,12 @@ class ScoredTask(L.LightningModule):
             ConfigError: It is one; the message lists what differs.
         """
         raise NotImplementedError
+
+    def logged(self) -> set[str]:
+        """Names under which a training logs what callbacks can wait for."""
+        none = gather_scores({}, self.layout.fields, tuple(self.regions)).means()
+        methods = (self.method_name, *self.baselines)
+        return {"train/loss", "val/loss", "epoch", "step", *(f"val/{name}/{key}" for name in methods for key in none)}
 
     def on_validation_start(self) -> None:
         # For every split in every process, also one without a simulation of it: they are computed together.

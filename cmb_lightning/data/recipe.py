@@ -35,6 +35,12 @@ def differing_keys(recipe: Mapping[str, Any], other: Mapping[str, Any]) -> list[
     return sorted(key for key in mine.keys() | theirs.keys() if mine.get(key, _ABSENT) != theirs.get(key, _ABSENT))
 
 
+def differences(recipe: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """What differs between two recipes, a sentence fragment for each key: `seed: 1 here, 0 there`."""
+    here, there = _flat(_plain(recipe, "recipe")), _flat(_plain(other, "recipe"))
+    return [f"{key}: {here.get(key)!r} here, {there.get(key)!r} there" for key in differing_keys(recipe, other)]
+
+
 def nearest(recipe: Mapping[str, Any], stored: Iterable[Path]) -> tuple[Path, list[str]] | None:
     """The stored recipe that differs in the fewest keys.
 

@@ -1,5 +1,6 @@
 """What data modules of simulations have in common: making what a stage needs, checking it, and loaders."""
 
+import json
 import logging
 import shlex
 import sys
@@ -18,11 +19,13 @@ from cmb_lightning.data.batches import collate
 from cmb_lightning.data.generation import Report, make_split
 from cmb_lightning.data.layout import Layout
 from cmb_lightning.data.paths import PathTemplate
+from cmb_lightning.data.recipe import canonical, differences
 from cmb_lightning.data.sampler import EvaluationSampler, TrainingSampler, training_position
 from cmb_lightning.data.scaling import Extremes, write_extremes
 from cmb_lightning.data.shard import Shard
 from cmb_lightning.data.splits import SplitData, choose_splits
 from cmb_lightning.data.verify import Fault, repair, verify
+from cmb_lightning.data.workers import outlive_signals
 from cmb_lightning.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -185,12 +188,29 @@ class SimulatedDataModule(L.LightningDataModule):
         write_extremes(path, self.extremes, {name: self.identity[name] for name in self._scaled_by})
         return path
 
-    def state_dict(self) -> dict[str, int]:
-        """Where the training stands, for a checkpoint."""
+    def state_dict(self) -> dict[str, Any]:
+        """Where the training stands and what it learns from, for a checkpoint."""
         epoch, batches = training_position(self.trainer)
-        return {"epoch": epoch, "batches": batches}
+        return {"epoch": epoch, "batches": batches, "data": self._trained_on()}
 
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+    def differences(self, state_dict: dict[str, Any] | None) -> list[str]:
+        """How the data that a checkpoint was trained on differ from these: `train.recipe.seed: 1 here, 0 there`.
+
+        Args:
+            state_dict: That of the checkpoint's data module; None, or one that does not say, differs in nothing.
+        """
+        there = (state_dict or {}).get("data", {})
+        here = {name: found for name, found in self._trained_on().items() if name in there}
+        return differences(here, {name: found for name, found in there.items() if name in here})
+
+    def _trained_on(self) -> dict[str, Any]:
+        splits = {name: self.splits[name] for name in ("train", "valid") if name in self.splits}
+        return {
+            name: {"n_sims": data.n_sims, "recipe": json.loads(canonical(data.cache.recipe))}
+            for name, data in splits.items()
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on from there; Lightning makes loaders before it restores its own count."""
         self._position = state_dict["epoch"], state_dict["batches"]
 
@@ -277,7 +297,11 @@ class SimulatedDataModule(L.LightningDataModule):
     def _loader(self, dataset: Dataset, sampler: TrainingSampler | EvaluationSampler) -> DataLoader:
         options: dict[str, Any] = {}
         if self.num_workers:  # forked workers can hang: torch and the transforms have threads
-            options = {"multiprocessing_context": "spawn", "persistent_workers": True}
+            options = {
+                "multiprocessing_context": "spawn",
+                "persistent_workers": True,
+                "worker_init_fn": outlive_signals,
+            }
         options |= {"batch_size": self.batch_size, "collate_fn": collate, "num_workers": self.num_workers}
         return DataLoader(dataset, sampler=sampler, **options)
 

@@ -44,7 +44,16 @@ class FigureLogger(L.Callback):
         for tag, figure in report_figures(validated(pl_module), f"Epoch {epoch}, first simulation of the validation"):
             pixels = figure_pixels(figure)
             for board in boards:
-                board.add_image(tag, pixels, trainer.global_step, dataformats="HWC")
+                # The step of the validation's scores: of the last batch, counted from 0.
+                board.add_image(tag, pixels, trainer.global_step - 1, dataformats="HWC")
+
+    def state_dict(self) -> dict[str, int | None]:
+        """When a picture was drawn last, for a checkpoint."""
+        return {"drawn": self._drawn}
+
+    def load_state_dict(self, state_dict: dict[str, int | None]) -> None:
+        """Go on from there."""
+        self._drawn = state_dict["drawn"]
 
 
 def validated(module: L.LightningModule) -> Comparison:

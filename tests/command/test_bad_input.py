@@ -70,6 +70,23 @@ CONFIGURATION = {
     "run that is a file": (["--run", "tiny.yaml"], "run", "tiny.yaml"),
     "device missing": (["--trainer.devices", 0], "devices", "0"),
     "callback": (["--figures.every_n_epochs", -1], "figures.every_n_epochs", "-1", "0 (never)"),
+    "monitor of nothing": (
+        ["--checkpoint.monitor", "val/los"],
+        "checkpoint.monitor",
+        "'val/los'",
+        "val/loss",
+    ),
+    "monitor of nothing in a callback": (
+        ["--trainer.callbacks", "[{class_path: EarlyStopping, init_args: {monitor: val/network/RMS/full}}]"],
+        "trainer.callbacks.monitor",
+        "val/network/RMSE/full",
+    ),
+    "averages of tables": (
+        ["--trainer.callbacks", "[{class_path: EMAWeightAveraging}]"],
+        "trainer.callbacks",
+        "EMAWeightAveraging",
+        "use_buffers: false",
+    ),
     "command to run": (
         ["--model.loss", "os.system", "--model.loss.command", "touch marker"],
         "model.loss",
@@ -132,6 +149,18 @@ def test_a_checkpoint_of_something_else(trained, case):
         path = "run/checkpoints/last.ckpt"
         refused(trained(command, "--run", "other", "--ckpt_path", path, *arguments), "ckpt_path", *telling)
     assert trained.simulations() == before  # none was made for it
+
+
+def test_a_checkpoint_trained_on_other_data(trained):
+    """Same maps to look at, other skies: no training goes on with them, and what is scored is said to be others."""
+    arguments = ("--run", "other", "--ckpt_path", "run/checkpoints/last.ckpt", f"{D}seed", 5)
+    before = trained.simulations()
+    refused(trained("fit", *arguments), "ckpt_path", "other data", "train.recipe.seed: 5 here, 0 there", "--run")
+    assert trained.simulations() == before
+    scored = trained("test", *arguments)
+    assert scored.status == 0 and "trained on other data" in scored.out and "train.recipe.seed: 5" in scored.out
+    grown = ("--run", "other", "--ckpt_path", "run/checkpoints/last.ckpt", f"{SPLITS}.train.n_sims", 4)
+    refused(trained("fit", *grown), "train.n_sims: 4 here, 3 there")
 
 
 def test_other_bands_in_the_same_run(trained):

@@ -7,7 +7,9 @@ import shutil
 import pytest
 import torch
 
+from cmb_lightning import checkpointing
 from cmb_lightning.checkpointing import WholeCheckpointIO, read_checkpoint
+from cmb_lightning.cleaning.task import CleaningTask
 from cmb_lightning.data import publish
 from cmb_lightning.errors import ConfigError
 
@@ -61,7 +63,7 @@ def test_no_cut_and_no_flipped_byte_goes_unnoticed(tmp_path):
                 refused += 1
             else:  # only the checksum itself was hit
                 assert torch.equal(found["weights"], torch.arange(4.0)) and found["epoch"] == 3
-    assert refused > 2 * len(content) / 3 - 5
+    assert refused > 2 * len(content) / 3 - 8
 
 
 @pytest.mark.parametrize("trouble", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")])
@@ -75,7 +77,45 @@ def test_a_save_that_fails_leaves_the_old_checkpoint(tmp_path, monkeypatch, trou
     monkeypatch.setattr(publish.os, "replace", fail)  # between the temporary file and its name
     with pytest.raises(type(trouble)):
         WholeCheckpointIO().save_checkpoint({"epoch": 2}, path)
-    assert read_checkpoint(path) == {"epoch": 1} and os.listdir(tmp_path) == ["last.ckpt"]
+    assert read_checkpoint(path) == {"epoch": 1, "format": 1} and os.listdir(tmp_path) == ["last.ckpt"]
+
+
+def test_another_format_is_refused_in_one_sentence(trained, monkeypatch):
+    last = trained.folder / "run/checkpoints/last.ckpt"
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpointing, "FORMAT", 2)
+        WholeCheckpointIO().save_checkpoint(trained.checkpoint(), last)
+    ended = trained("test", "--ckpt_path", last)
+    assert ended.status == 2 and len(ended.err.splitlines()) == 1
+    assert "last.ckpt is of format 2" in ended.err and "reads 1" in ended.err
+    ended = trained("test", "--ckpt_path", "run/checkpoints/epoch0001.ckpt")
+    assert ended.status == 0
+
+
+def test_the_best_is_kept_beside_the_last(trained_once, app, monkeypatch):
+    shutil.copytree(trained_once.folder / "cache", app.folder / "cache")
+    losses = iter((3.0, 1.0, 2.0))
+    original = CleaningTask._loss
+
+    def loss(self, prediction, target):
+        if self.trainer.training or self.trainer.sanity_checking:
+            return original(self, prediction, target)
+        return torch.tensor(self.worth)
+
+    def on_validation_start(self):
+        if not self.trainer.sanity_checking:
+            self.worth = next(losses)
+        return start(self)
+
+    start = CleaningTask.on_validation_start
+    monkeypatch.setattr(CleaningTask, "_loss", loss)
+    monkeypatch.setattr(CleaningTask, "on_validation_start", on_validation_start)
+    assert app("fit", "--trainer.max_epochs", 2).status == app("fit", "--trainer.max_epochs", 3).status == 0
+    assert app.checkpoint("best")["epoch"] == 1 and app.checkpoint()["epoch"] == 2
+    assert sorted(os.listdir(app.folder / "run/checkpoints")) == ["best.ckpt", "epoch0002.ckpt", "last.ckpt"]
+    monkeypatch.undo()
+    assert app("predict", "--ckpt_path", "best").status == 0
+    assert [*app.folder.rglob("cmb_map_pred_1.fits")] and not [*app.folder.rglob("cmb_map_pred_2.fits")]
 
 
 def test_a_full_disk_stops_with_one_line(trained, monkeypatch):

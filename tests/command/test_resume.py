@@ -130,10 +130,37 @@ def test_told_twice_it_ends_at_once(stopped, monkeypatch):
     assert (ended.status, ended.err) == (143, "") and stopped.checkpoint()["global_step"] == 3
 
 
-def test_interrupted_it_ends_quietly(stopped, monkeypatch):
+def test_interrupted_it_saves_after_the_batch_and_says_so(whole, stopped, monkeypatch, capfd):
     stop_at(monkeypatch, 4, lambda: os.kill(os.getpid(), signal.SIGINT))
     ended = stopped("fit")
-    assert ended.status == 130 and "Traceback" not in ended.err
+    assert (ended.status, ended.err) == (130, "")
+    assert "Stopping after this batch" in capfd.readouterr().err
+    assert "Saved at step 5; the same command goes on" in ended.out
+    again = stopped("fit")
+    assert again.status == 0 and "Going on from run/checkpoints/last.ckpt, step 5." in again.out
+    assert equal(stopped.weights(), whole.weights())
+
+
+def test_interrupted_twice_it_ends_at_once(stopped, monkeypatch):
+    stop_at(monkeypatch, 4, lambda: [os.kill(os.getpid(), signal.SIGINT) for _ in range(2)])
+    ended = stopped("fit")
+    assert (ended.status, ended.err) == (130, "") and stopped.checkpoint()["global_step"] == 3
+
+
+@pytest.mark.parametrize(("sanity", "step"), [(True, 1), (False, 3)])
+def test_told_in_a_validation_it_ends_after_it(whole, stopped, monkeypatch, sanity, step):
+    original = CleaningTask.validation_step
+
+    def validation_step(self, batch, batch_idx, dataloader_idx=0):
+        if batch_idx == 1 and self.trainer.sanity_checking == sanity:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, batch, batch_idx, dataloader_idx)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(CleaningTask, "validation_step", validation_step)
+        ended = stopped("fit")
+    assert (ended.status, ended.err) == (143, "") and stopped.checkpoint()["global_step"] == step
+    assert stopped("fit").status == 0 and equal(stopped.weights(), whole.weights())
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

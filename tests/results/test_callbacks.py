@@ -78,9 +78,9 @@ def test_figures_at_the_first_validation_and_every_n_epochs(tmp_path, monkeypatc
 
     monkeypatch.setattr(callbacks, "report_figures", one)
     found = images(tmp_path / "each", 2, 4)
-    assert [image.step for image in found["a figure"]] == [2, 6]
+    assert [image.step for image in found["a figure"]] == [1, 5]
     found = images(tmp_path / "late", 2, 5, check_val_every_n_epoch=3)  # no validation falls on the epochs asked for
-    assert [image.step for image in found["a figure"]] == [6]
+    assert [image.step for image in found["a figure"]] == [5]
 
 
 def test_the_figures_are_the_report_s(monkeypatch):
