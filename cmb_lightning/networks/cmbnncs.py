@@ -63,15 +63,27 @@ class FlatUNet(nn.Module):
         rows = maps.transpose(1, 2).index_select(1, self.order)
         images = [rows.view(len(maps), *self.shape, -1).permute(0, 3, 1, 2)]
         for conv, after in zip(self.way_down, self.after_down, strict=True):
-            images.append(after(conv(images[-1])))
+            images.append(after(_in_full_if_narrow(conv, images[-1], images[-1].shape)))
 
         image = images.pop()
         for level in reversed(range(len(self.way_up))):
             beside = images.pop()
-            image = self.after_up[level](self.way_up[level](image, output_size=beside.shape[-2:]))
+            size = beside.shape[-2:]
+            image = self.after_up[level](_in_full_if_narrow(self.way_up[level], image, size, output_size=size))
             if level > 0:
                 image = torch.cat((beside, image), dim=1)
         return image.flatten(2).index_select(2, self.inverse)
+
+
+def _in_full_if_narrow(conv: nn.Module, image: Tensor, larger: torch.Size, **options: torch.Size) -> Tensor:
+    """A strided convolution, in its weights' precision if the larger of its images is one pixel wide.
+
+    There oneDNN 3.12, which torch uses on processors, makes noise of the gradients of bfloat16 weights.
+    """
+    if larger[-1] > 1:
+        return conv(image, **options)
+    with torch.autocast(image.device.type, enabled=False):
+        return conv(image.to(conv.weight.dtype), **options)
 
 
 class UNet5(FlatUNet):

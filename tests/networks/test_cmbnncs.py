@@ -51,3 +51,17 @@ def test_the_output_lies_where_the_input_does():
     direction = np.array(hp.pix2vec(32, np.arange(12 * 32**2), nest=True))
     centre = direction @ (change**2)
     assert np.degrees(np.arccos(centre @ direction[:, pixel] / np.linalg.norm(centre))) < 20
+
+
+@pytest.mark.parametrize("width", [3, 4, 6])
+def test_gradients_in_bfloat16_are_right_where_images_are_one_pixel_wide(width):
+    """As torch alone would not make them on a processor: noise of any size, where memory held some before."""
+    torch.manual_seed(0)
+    network, maps = UNet8(3, 1, 16, width=width), torch.randn(2, 3, 12 * 16**2)
+    with torch.autocast("cpu", torch.bfloat16):
+        result = network(maps)
+    held = [torch.full((size << 10,), torch.nan) for size in (64, 256, 1024)]
+    del held
+    result.float().square().mean().backward()
+    gradients = [conv.weight.grad.abs().max() for conv in (*network.way_down, *network.way_up)]
+    assert all(0 < gradient < 1e3 for gradient in gradients)
