@@ -26,3 +26,16 @@ class WarmupCosine(LambdaLR):
             return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress))
 
         super().__init__(optimizer, factor)
+
+
+class Exponential(LambdaLR):
+    """Exponential fall, step by step, from the optimizer's learning rate.
+
+    Args:
+        optimizer: The optimizer, whose learning rate is the first one.
+        total_steps: Steps of the whole training; the task gives it.
+        final: Last learning rate, relative to the first; 1 for one that stays.
+    """
+
+    def __init__(self, optimizer: Optimizer, total_steps: int, final: float = 1e-5) -> None:
+        super().__init__(optimizer, lambda step: final ** (step / max(1, total_steps)))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from safetensors.numpy import load_file
 
@@ -13,6 +14,7 @@ from tests.command.application import Application, invoke
 FOLDER = Path(__file__).parents[2] / "configs"
 CONFIGS = {path.stem: path for path in sorted(FOLDER.glob("*.yaml"))}
 NETWORKS = {path.stem: path for path in sorted((FOLDER / "networks").glob("*.yaml"))}
+PUBLISHED = {path.stem: path for path in sorted((FOLDER / "published").glob("*.yaml"))}
 SMALL = ["--run", "run", "--data.init_args.root", "cache", "--data.init_args.nside", "8"]
 NETWORK = ["--model.network", "HealpixUNet", "--model.network.width", "4", "--model.network.depth", "1"]
 
@@ -32,13 +34,61 @@ def test_a_configuration_trains_for_a_step(tmp_path, request, name):
     assert len([*tmp_path.rglob("sim000000.safetensors")]) == 2
 
 
+@pytest.fixture(scope="module")
+def network_data(tmp_path_factory, real_sky):
+    """Arguments for two skies of the trial on the real Galaxy on small maps, made once."""
+    splits = "{train: {n_sims: 2}, valid: {n_sims: 1}}"
+    given = {"nside": 16, "templates": real_sky, "sky_nside": 64, "splits": splits, "run_inference_on": "[valid]"}
+    given["root"] = tmp_path_factory.mktemp("networks") / "cache"
+    data = [word for key, value in given.items() for word in (f"--data.init_args.{key}", str(value))]
+    return [*data, "--trainer.max_epochs", "1", "--figures.every_n_epochs", "0", "--trainer.logger", "false"]
+
+
+# What would take most of the time and the disk.
+SMALLER = {"unet8": ["--model.network.width", "2"], "bayesian": ["--model.network.passes", "1"]}
+
+
+def trained(folder, data, path):
+    """The checkpoint of a network's configuration put after that of the trial, trained for an epoch of one batch."""
+    configs = ["--config", str(CONFIGS["real_sky_64"]), "--config", str(path)]
+    ended = invoke(folder, ["fit", *configs, "--run", "run", *data, *SMALLER.get(path.stem, [])])
+    assert (ended.status, ended.err) == (0, ""), ended.err
+    return torch.load(folder / "run/checkpoints/last.ckpt", weights_only=True)
+
+
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_network_can_be_put_into_a_configuration(tmp_path, name):
-    arguments = ["fit", "--config", str(CONFIGS["quickstart"]), "--config", str(NETWORKS[name]), "--print_config"]
-    printed = invoke(tmp_path, arguments)
-    assert printed.status == 0
+def test_a_network_trains_on_the_real_sky(tmp_path, network_data, name):
+    checkpoint = trained(tmp_path, network_data, NETWORKS[name])
+    weights = [value for key, value in checkpoint["state_dict"].items() if key.startswith("network.")]
+    assert len(weights) > 10 and all(torch.isfinite(value).all() for value in weights)
     wanted = yaml.safe_load(NETWORKS[name].read_text())["model"]["network"]["class_path"]
-    assert yaml.safe_load(printed.out)["model"]["network"]["class_path"].rpartition(".")[2] == wanted
+    record = yaml.safe_load((tmp_path / "run/fit/config.yaml").read_text())
+    assert record["model"]["network"]["class_path"].rpartition(".")[2] == wanted
+
+
+def optimizer_of(checkpoint):
+    return checkpoint["optimizer_states"][0]["param_groups"][0]
+
+
+TRAINING = {  # rate at the start and after the end
+    "unet5": (1e-1, 1e-6),
+    "unet8": (1e-1, 1e-6),
+    "patch_unet": (2e-4, 2e-4),
+    "deepsphere": (1e-3, 1e-3),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_training_runs(tmp_path, network_data, name):
+    checkpoint = trained(tmp_path, network_data, PUBLISHED[name])
+    first, last = TRAINING[name]
+    schedule = checkpoint["lr_schedulers"][0]
+    assert schedule["base_lrs"] == [first] and schedule["_last_lr"] == pytest.approx([last])
+    assert ("betas" in optimizer_of(checkpoint)) == (name != "deepsphere")
+    record = yaml.safe_load((tmp_path / "run/fit/config.yaml").read_text())
+    assert record["model"]["method"]["class_path"].rpartition(".")[2] == "Direct"
+    assert record["model"]["loss"]["class_path"] == f"torch.nn.{'MSELoss' if name == 'deepsphere' else 'L1Loss'}"
+    assert record["trainer"].get("gradient_clip_val") is None and record["trainer"]["precision"] == "32-true"
 
 
 def test_own_maps_are_cleaned_as_simulations_are(tmp_path):
