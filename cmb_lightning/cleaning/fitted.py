@@ -23,6 +23,7 @@ def load_weights(path: Path) -> LinearWeights:
         levels=arrays["levels"],
         pair=(int(arrays["pair"][0]), int(arrays["pair"][1])),
         scale=arrays["scale"],
+        needlet_scale=arrays["needlet_scale"],
         error=arrays["error"].item(),
         colours=arrays["colours"],
         colour_scatter=arrays["colour_scatter"],

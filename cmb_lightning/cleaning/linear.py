@@ -1,7 +1,7 @@
 """Linear estimates of the CMB: weights from each map, and weights fixed by training per scale and region."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,6 +94,7 @@ class LinearWeights:
         levels: Log brightness at which each region's weights hold, shape (region,); linear in between.
         pair: The two channels whose difference tells the regions apart.
         scale: Median absolute value of each channel's difference from the estimate [uK_CMB], shape (channel,).
+        needlet_scale: The same of each needlet scale's part, shape (scale, channel).
         error: Median absolute error of the estimate [uK_CMB].
         colours: Mean of the training skies' colours, shape (channel - 1,).
         colour_scatter: Their standard deviation, shape (channel - 1,).
@@ -103,6 +104,7 @@ class LinearWeights:
     levels: np.ndarray
     pair: tuple[int, int]
     scale: np.ndarray
+    needlet_scale: np.ndarray
     error: float
     colours: np.ndarray
     colour_scatter: np.ndarray
@@ -173,14 +175,24 @@ class LinearEstimate:
             use = np.nonzero(self.ratio[:, top] > 0)[0]
             for r in range(self.regions):
                 weights[j, r, use] = unit_weights(gram[j, r][np.ix_(use, use)])
-        draft = LinearWeights(weights, levels, pair, np.ones(count), 1.0, np.zeros(count - 1), np.ones(count - 1))
+        draft = LinearWeights(
+            weights,
+            levels,
+            pair,
+            np.ones(count),
+            np.ones((len(self.needlets), count)),
+            1.0,
+            np.zeros(count - 1),
+            np.ones(count - 1),
+        )
         fitted = LinearEstimate(self.layout, draft, self.peaks, self.regions)
         where = nest_to_ring(pixels) > 0
-        scales, errors = zip(*(fitted._scales(*sample, where) for sample in samples[:8]), strict=True)
+        scales, needlet_scales, errors = zip(*(fitted._scales(*sample, where) for sample in samples[:8]), strict=True)
         colours = [fitted.colours(fitted.differences(alm, fitted(alm))) for alm, _ in samples]
         fitted.weights = dataclasses.replace(
             draft,
             scale=np.mean(scales, axis=0),
+            needlet_scale=np.mean(needlet_scales, axis=0),
             error=float(np.mean(errors)),
             colours=np.mean(colours, axis=0),
             colour_scatter=np.maximum(np.std(colours, axis=0), 1e-3),
@@ -212,13 +224,23 @@ class LinearEstimate:
         Returns:
             Maps, shape (channel, npix), RING.
         """
+        return sum(weights * maps for maps, weights in self.by_scale(observed, differences))
+
+    def by_scale(self, observed: np.ndarray, differences: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The differences' part of each needlet scale [uK_CMB], and each band's weight there in the estimate.
+
+        Args:
+            observed: The bands at their own beams, which tell the regions, shape (channel, nalm).
+            differences: What `differences` gives for them, shape (channel, nalm).
+
+        Yields:
+            Maps and weights of one scale, each of shape (channel, npix), RING.
+        """
         fixed, nside, lmax = self._fixed(), self.layout.nside, self.layout.lmax
         members = _members(nest_to_ring(self._log_brightness(observed, fixed.pair)), fixed.levels).astype(np.float32)
-        templates = np.zeros((len(observed), 12 * nside**2), np.float32)
         for window, weights in zip(self.needlets.windows, fixed.weights, strict=True):
             maps = synthesis(almxfl(differences, window**2 * self.template_transfer), nside, lmax)
-            templates += (weights.T.astype(np.float32) @ members) * maps
-        return templates
+            yield maps, weights.T.astype(np.float32) @ members
 
     def differences(self, alm: np.ndarray, estimate: np.ndarray) -> np.ndarray:
         """Each band less the estimate at the coarser of the two beams [uK_CMB], alm of shape (channel, nalm)."""
@@ -271,13 +293,25 @@ class LinearEstimate:
         smooth = np.maximum(smooth, 1e-6 * max(float(smooth.mean()), 1e-30))
         return 0.5 * np.log(ring_to_nest(smooth).astype(np.float64))
 
-    def _scales(self, observed: np.ndarray, error: np.ndarray, where: np.ndarray) -> tuple[np.ndarray, float]:
+    def _scales(
+        self, observed: np.ndarray, error: np.ndarray, where: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, float]:
         nside, lmax = self.layout.nside, self.layout.lmax
         estimate = self(observed)
-        maps = synthesis(self.differences(observed, estimate), nside, lmax)
+        differences = self.differences(observed, estimate)
+        parts = [_median(maps[:, where]) for maps, _ in self.by_scale(observed, differences)]
         cmb = almxfl((observed - error)[self.finest], self.ratio[self.finest])
         left = synthesis((estimate - cmb)[None], nside, lmax)
-        return np.median(np.abs(maps[:, where]), axis=-1), float(np.median(np.abs(left[:, where])))
+        return (
+            _median(synthesis(differences, nside, lmax)[:, where]),
+            np.stack(parts),
+            float(_median(left[:, where])[0]),
+        )
+
+
+def _median(maps: np.ndarray) -> np.ndarray:
+    """Median absolute value of each map."""
+    return np.median(np.abs(maps), axis=-1)
 
 
 def _degrade(nested: np.ndarray, nside: int) -> np.ndarray:

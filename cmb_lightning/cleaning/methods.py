@@ -27,6 +27,7 @@ class TrainedLinear(nn.Module):
     levels: Tensor
     pair: Tensor
     scale: Tensor
+    needlet_scale: Tensor
     error: Tensor
     colours: Tensor
     colour_scatter: Tensor
@@ -39,6 +40,7 @@ class TrainedLinear(nn.Module):
         self.register_buffer("levels", torch.full((regions,), torch.nan, dtype=torch.float64))
         self.register_buffer("pair", torch.zeros(2, dtype=torch.int64))
         self.register_buffer("scale", torch.full((channels,), torch.nan))
+        self.register_buffer("needlet_scale", torch.full((scales, channels), torch.nan))
         self.register_buffer("error", torch.tensor(torch.nan))
         self.register_buffer("colours", torch.full((channels - 1,), torch.nan, dtype=torch.float64))
         self.register_buffer("colour_scatter", torch.full((channels - 1,), torch.nan, dtype=torch.float64))
@@ -54,6 +56,7 @@ class TrainedLinear(nn.Module):
         self.levels.copy_(torch.from_numpy(weights.levels))
         self.pair.copy_(torch.tensor(weights.pair))
         self.scale.copy_(torch.from_numpy(np.asarray(weights.scale)))
+        self.needlet_scale.copy_(torch.from_numpy(np.asarray(weights.needlet_scale)))
         self.error.fill_(weights.error)
         self.colours.copy_(torch.from_numpy(weights.colours))
         self.colour_scatter.copy_(torch.from_numpy(weights.colour_scatter))
@@ -67,7 +70,7 @@ class TrainedLinear(nn.Module):
         if not self.ready:
             raise RuntimeError("The linear weights are not there: train first, or name a checkpoint with --ckpt_path.")
         pair = tuple(self.pair.tolist())
-        arrays = {name: getattr(self, name).cpu().numpy() for name in ("weights", "levels", "scale")}
+        arrays = {name: getattr(self, name).cpu().numpy() for name in ("weights", "levels", "scale", "needlet_scale")}
         colours = {name: getattr(self, name).cpu().numpy() for name in ("colours", "colour_scatter")}
         weights = LinearWeights(**arrays, **colours, pair=pair, error=float(self.error))
         return LinearEstimate(self.untrained.layout, weights, self.untrained.peaks, self.untrained.regions)

@@ -6,6 +6,7 @@ from .foregrounds import Foreground
 from .instrument import Instrument
 from .laws import Law, LogNormal, ModifiedBlackbody, PowerLaw, TwoTemperatureBlackbody
 from .model import Sky
+from .one_of import OneOf
 from .presets import Presets
 from .simulator import Simulator
 from .spectra import FileSpectrum, PolynomialSpectrum, Spectrum
@@ -23,6 +24,7 @@ __all__ = [
     "Law",
     "LogNormal",
     "ModifiedBlackbody",
+    "OneOf",
     "PolynomialSpectrum",
     "PowerLaw",
     "Presets",

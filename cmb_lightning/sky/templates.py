@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ class TemplateComponent:
         reference: frequency of the map, such as `353 GHz`.
         amplitude_scatter: standard deviation of the logarithm of the amplitude, over simulations.
         index_scatter: standard deviation of the spectral index (log-normal law: of ln(peak)), over simulations.
+        curvature_scatter: standard deviation of c in a factor exp(c ln^2(nu/reference)), over simulations: how far the
+            law itself may be wrong.
         unit: unit of the map, for a file that does not state it.
         ordering: RING or NESTED, for a file that does not state it.
     """
@@ -44,6 +47,7 @@ class TemplateComponent:
     reference: str
     amplitude_scatter: float = 0.0
     index_scatter: float = 0.0
+    curvature_scatter: float = 0.0
     unit: str | None = None
     ordering: str | None = None
 
@@ -51,7 +55,7 @@ class TemplateComponent:
         self.frequency = float(units.parse(self.reference, "GHz", f"reference of {self.name}").value)
         if not self.frequency > 0:
             raise ConfigError(f"reference of {self.name}: {self.reference} must be above 0 GHz")
-        for key in ("amplitude_scatter", "index_scatter"):
+        for key in ("amplitude_scatter", "index_scatter", "curvature_scatter"):
             if not getattr(self, key) >= 0:
                 raise ConfigError(f"{key} of {self.name}: {getattr(self, key)} is negative; give 0 or more")
         if self.index_scatter:
@@ -93,7 +97,7 @@ class Templates(Foreground):
     @property
     def fixed(self) -> bool:
         """Whether it is the same in every simulation."""
-        return not any(c.amplitude_scatter or c.index_scatter for c in self.components)
+        return not any(c.amplitude_scatter or c.index_scatter or c.curvature_scatter for c in self.components)
 
     def at(self, folder: Path | None) -> Templates:
         """Return these templates in a folder, unless they say where they are."""
@@ -141,6 +145,7 @@ class Templates(Foreground):
                     "reference_GHz": component.frequency,
                     "amplitude_scatter": component.amplitude_scatter,
                     "index_scatter": component.index_scatter,
+                    **({"curvature_scatter": component.curvature_scatter} if component.curvature_scatter else {}),
                     "unit": component.unit,
                     "ordering": component.ordering,
                 }
@@ -194,19 +199,23 @@ class Templates(Foreground):
     def _variation(
         self, component: TemplateComponent, shares: list[np.ndarray], channels: Sequence[Channel], draws: Draws
     ) -> list[float]:
-        """Draw the amplitude and the index; return what the emission of each channel is multiplied by.
+        """Draw the amplitude, the index and the curvature; return what the emission of each channel is multiplied by.
 
         Within a bandpass the factor is that of the mean spectrum: exact for a delta, good to 1e-4 of a broad band.
         """
-        normal = draws(f"{self.name}/{component.name}").standard_normal(2)
+        normal = draws(f"{self.name}/{component.name}").standard_normal(3)
         amplitude = float(np.exp(component.amplitude_scatter * normal[0]))
-        if not component.index_scatter:
+        if not component.index_scatter and not component.curvature_scatter:
             return [amplitude] * len(channels)
-        shift = component.index_scatter * normal[1]
+        index, curvature = component.index_scatter * normal[1], component.curvature_scatter * normal[2]
         factors = []
         for channel, share in zip(channels, shares, strict=True):
-            shifts = [component.law.shift(nu, component.frequency, shift) for nu in channel.frequencies]
-            factors.append(amplitude * float(share @ shifts))
+            bends = [math.exp(curvature * math.log(nu / component.frequency) ** 2) for nu in channel.frequencies]
+            # A law need not know what a change of index is when there is none.
+            shifts = [
+                component.law.shift(nu, component.frequency, index) if index else 1.0 for nu in channel.frequencies
+            ]
+            factors.append(amplitude * float(share @ np.multiply(shifts, bends)))
         return factors
 
     def _read(self, component: TemplateComponent, nside: int, polarised: bool) -> dict[str, np.ndarray]:

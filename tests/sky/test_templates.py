@@ -83,6 +83,17 @@ def test_scatter_is_a_factor_and_an_index(write, maps):
     assert np.allclose(varied.alm(wanted, NSIDE, LMAX, DRAWS), expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 
 
+def test_curvature_bends_the_law(write, maps):
+    folder, wanted = str(write(maps)), channels()
+    varied = Templates([dust(law=PowerLaw(-3.0), curvature_scatter=0.05)], folder)
+    assert not varied.fixed
+    c = DRAWS("templates/dust").standard_normal(3)[2] * 0.05
+    by_hand = Templates([dust(law=PowerLaw(-3.0, float(c), "353 GHz"))], folder)
+    expected = by_hand.alm(wanted, NSIDE, LMAX, DRAWS)
+    assert np.allclose(varied.alm(wanted, NSIDE, LMAX, DRAWS), expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+    assert "curvature_scatter" not in str(Templates([dust()], folder).recipe())  # older data stay what they are
+
+
 def test_scatter_within_a_bandpass(write, maps):
     bands = [(channel, top_hat(channel.frequency, 0.3 * channel.frequency, "bandwidth")) for channel in channels()]
     wanted = [replace(channel, frequencies=nu, weights=weights) for channel, (nu, weights) in bands]

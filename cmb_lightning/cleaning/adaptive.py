@@ -1,0 +1,109 @@
+"""The residual method with needlet weights that adapt to the sky at hand."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cmb_lightning.cleaning.methods import Method, TrainedLinear
+from cmb_lightning.cleaning.needlets import default_peaks
+from cmb_lightning.cleaning.preparation import Differences, to_maps
+from cmb_lightning.data.layout import Layout
+from cmb_lightning.errors import ConfigError
+from cmb_lightning.networks.moments import MomentWeights
+from cmb_lightning.sky.transforms import ring_to_nest
+
+
+class ScaleDifferences(Differences):
+    """The bands less the trained linear estimate, scale by scale, and that estimate.
+
+    Args:
+        estimate: The trained linear estimate.
+    """
+
+    def finish(self, prepared: np.ndarray) -> dict[str, np.ndarray]:
+        """`inputs` and `templates` (scale * channel, npix), `linear` (1, npix): the estimate; uK_CMB, NESTED.
+
+        And `colours` (channel - 1,).
+        """
+        estimate = self.estimate(prepared)
+        differences = self.estimate.differences(prepared, estimate)
+        inputs, weights = zip(*self.estimate.by_scale(prepared, differences), strict=True)
+        inputs = ring_to_nest(np.concatenate(inputs))
+        return {
+            "inputs": inputs,
+            "templates": inputs * ring_to_nest(np.concatenate(weights)),
+            "colours": self.estimate.colours(differences).astype(np.float32),
+            "linear": to_maps(estimate[None], self.estimate.layout),
+        }
+
+
+class Adaptive(Method):
+    """The network corrects the trained linear estimate from what holds no CMB, as in `Residual`, scale by scale.
+
+    The estimate is a sum over bands and needlet scales, each with its weight. What is wrong with a weight is seen in
+    how the differences of the bands vary together, around a place and over the sky: from these moments a small network
+    of the method's own says by which fraction of each weight to correct the estimate. The network proper, whichever it
+    is, adds fractions of its own, pixel by pixel, and what more there is to subtract. All of this is made of
+    differences between bands, at one beam: whatever has been learned, the CMB passes untouched.
+    """
+
+    scale: Tensor
+    error: Tensor
+    colour_scatter: Tensor
+    step: Tensor
+
+    def __init__(self, layout: Layout) -> None:
+        super().__init__(layout)
+        if layout.fields != ("I",):
+            raise ConfigError(f"model.method: Adaptive cleans temperature, not {list(layout.fields)}; use Residual.")
+        scales, channels = len(default_peaks(layout.lmax)), len(layout.channels)
+        self.moments = MomentWeights(scales, channels, layout.nside)
+        self.register_buffer("colour_scatter", torch.full((channels - 1,), torch.nan))
+        self.register_buffer("scale", torch.full((scales * channels, 1), torch.nan))
+        self.register_buffer("error", torch.tensor(torch.nan))
+        self.register_buffer("step", torch.full((scales * channels, 1), torch.nan))
+
+    @property
+    def network_channels(self) -> tuple[int, int]:
+        return 2 * len(self.scale) + len(self.colour_scatter), len(self.scale) + 1
+
+    def preparation(self, linear: TrainedLinear) -> ScaleDifferences:
+        return ScaleDifferences(linear.estimate())
+
+    def learn_scales(self, extremes: Mapping[str, tuple[np.ndarray, np.ndarray]], linear: TrainedLinear) -> None:
+        self.scale.copy_(linear.needlet_scale.reshape(-1, 1))
+        self.error.copy_(linear.error)
+        self.colour_scatter.copy_(linear.colour_scatter)
+        # A fraction that changes the estimate by a third of its error: what the moments' network says is in this unit.
+        template = linear.weights.abs().mean(1) * linear.needlet_scale / linear.error
+        self.step.copy_((0.3 / template.clamp(min=0.03)).reshape(-1, 1))
+
+    @property
+    def unit(self) -> Tensor:
+        return self.error
+
+    def inputs(self, batch: dict[str, Tensor]) -> Tensor:
+        # float32 outside autocast: the differences span five orders of magnitude
+        with torch.autocast(batch["inputs"].device.type, enabled=False):
+            templates = self._templates(batch)
+            colours = torch.asinh(batch["colours"].float() / self.colour_scatter)
+            everywhere = colours[..., None].expand(*colours.shape, templates.shape[-1])
+            return torch.cat([self._differences(batch), templates, everywhere], dim=1)
+
+    def cleaned(self, outputs: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        with torch.autocast(batch["inputs"].device.type, enabled=False):  # the subtraction must be exact
+            templates = self._templates(batch)
+            fractions, more = outputs.float().split([templates.shape[1], 1], dim=1)
+            fractions = fractions + self.step * self.moments(self._differences(batch))
+            correction = (fractions * templates).sum(dim=1, keepdim=True) + more
+            return batch["linear"] - self.error * correction
+
+    def _differences(self, batch: dict[str, Tensor]) -> Tensor:
+        return torch.asinh(batch["inputs"].float() / self.scale)
+
+    def _templates(self, batch: dict[str, Tensor]) -> Tensor:
+        """Linear where faint, a square root where bright, so that the Galactic plane does not outweigh the sky."""
+        templates = batch["templates"].float() / self.error
+        return templates.sign() * 2 * ((1 + templates.abs()).sqrt() - 1)
