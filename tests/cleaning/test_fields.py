@@ -192,6 +192,6 @@ def test_the_direct_method_sees_e_and_b_scaled_by_their_own_extremes():
 
 
 def test_the_temperature_s_names_in_a_checkpoint_have_not_changed():
-    names = {"weights", "levels", "pair", "scale", "error", "colours", "colour_scatter"}
+    names = {"weights", "levels", "pair", "scale", "needlet_scale", "error", "colours", "colour_scatter"}
     assert set(TrainedLinear(layout("I")).state_dict()) == names
     assert {name.partition(".")[0] for name in TrainedFields(layout("QU")).state_dict()} == {"Q", "U"}
