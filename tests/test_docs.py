@@ -13,6 +13,7 @@ import matplotlib
 import pytest
 import yaml
 
+import cmb_lightning
 from cmb_lightning.compare_command import parser
 from cmb_lightning.data.observations import ObservationsDataModule
 
@@ -37,6 +38,12 @@ def test_api_pages_name_modules_that_exist():
     assert len(named) > 50 and len(set(named)) == len(named)
     for module in named:
         assert (ROOT / (module.replace(".", "/") + ".py")).is_file(), module
+
+
+def test_what_the_package_offers_is_on_the_api_pages():
+    named = re.findall(r"automodule:: (\S+)", "".join(page.read_text() for page in DOCS.glob("api/*.rst")))
+    for name in set(cmb_lightning.__all__) - {"__version__"}:
+        assert getattr(cmb_lightning, name).__module__ in named, name
 
 
 def test_files_and_options_that_pages_name_exist():
