@@ -9,6 +9,7 @@ from pathlib import Path
 import healpy
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from cmb_lightning.cli import main
 from cmb_lightning.results.fits import read_map, write_map
@@ -60,21 +61,54 @@ def test_numbers_are_those_of_test(inside, capsys):
     assert "Page: page/report.html; tables: page/comparison.md" in printed and "pixel ILC" in printed
 
 
-def test_numbers_are_those_of_numpy(inside):
-    """RMSE and its standard error, from the FITS files and the cache, with NumPy alone."""
-    from safetensors.numpy import load_file
-
+def test_numbers_are_those_of_numpy_and_healpy(inside):
+    """All metrics and spectra, from the FITS files and the cache, with NumPy and healpy alone."""
     compare("runs/a", "--splits", "test", "--out", "one")
-    errors = []
+    high = np.abs(healpy.pix2ang(8, np.arange(768), lonlat=True)[1]) > 20
+    found, errors, powers = scores(Path("one/scores.csv")), [], []
     for sim in range(3):
         (cleaned,) = Path("runs/a/predictions/tiny/test").glob(f"sim{sim:04d}/*.fits")
         (stored,) = Path("cache/tiny").glob(f"test-*/sim{sim:06d}.safetensors")
-        truth = healpy.reorder(load_file(stored)["target"][0].astype(float), n2r=True)
-        errors.append(np.sqrt(np.mean((healpy.read_map(cleaned, dtype=float) - truth) ** 2)))
+        t = healpy.reorder(load_file(stored)["target"][0].astype(float), n2r=True)
+        p = healpy.read_map(cleaned, dtype=float)
+        for region, where in (("full", slice(None)), ("b20", high)):
+            np.testing.assert_allclose(found["test", "a", region, str(sim)], metrics(p[where], t[where]), rtol=1e-5)
+        errors.append(np.sqrt(np.mean((p - t) ** 2)))
+        pairs = {"truth": (t, t), "prediction": (p, p), "residual": (p - t, p - t), "cross": (p, t)}
+        powers.append({name: healpy.anafast(*pair, lmax=16) for name, pair in pairs.items()})
     means = json.loads(Path("one/means.json").read_text())
-    (found,) = (entry for entry in means if (entry["region"], entry["metric"]) == ("full", "RMSE"))
-    assert found["mean"] == pytest.approx(np.mean(errors), rel=1e-5)
-    assert found["standard_error"] == pytest.approx(np.std(errors, ddof=1) / np.sqrt(3), rel=1e-5)
+    (mean,) = (entry for entry in means if (entry["region"], entry["metric"]) == ("full", "RMSE"))
+    assert mean["mean"] == pytest.approx(np.mean(errors), rel=1e-5)
+    assert mean["standard_error"] == pytest.approx(np.std(errors, ddof=1) / np.sqrt(3), rel=1e-5)
+    for row in csv.DictReader(Path("one/spectra.csv").open()):
+        if row["sky"] == "full sky":
+            ell = np.arange(int(row["ell_low"]), int(row["ell_high"]) + 1)
+            d = [
+                {
+                    name: np.average(ell * (ell + 1) / 2 / np.pi * cl[ell], weights=2 * ell + 1)
+                    for name, cl in one.items()
+                }
+                for one in powers
+            ]
+            for name in powers[0]:
+                assert float(row[name]) == pytest.approx(np.mean([one[name] for one in d]), rel=1e-5)
+            r = np.mean([one["cross"] / np.sqrt(one["prediction"] * one["truth"]) for one in d])
+            assert float(row["r"]) == pytest.approx(r, rel=1e-5)
+            assert float(row["transfer"]) == pytest.approx(np.mean([o["cross"] / o["truth"] for o in d]), rel=1e-5)
+
+
+def metrics(p, t) -> list[float]:
+    """Those of METRICS, as they are defined."""
+    error = p - t
+    mse = np.mean(error**2)
+    return [
+        np.mean(np.abs(error)),
+        np.sqrt(mse),
+        np.linalg.norm(error) / np.linalg.norm(t),
+        10 * np.log10(np.ptp(t) ** 2 / mse),
+        1 - np.sum(error**2) / np.sum((t - t.mean()) ** 2),
+        np.corrcoef(p, t)[0, 1],
+    ]
 
 
 def test_one_source_is_an_evaluation(inside):
@@ -131,8 +165,6 @@ def test_maps_of_another_program(inside, tmp_path, capsys):
 
 def test_finer_maps_are_lowered(inside, tmp_path):
     """The truth itself at nside 32 and a finer beam, with an offset, scores as the truth at nside 8."""
-    from safetensors.numpy import load_file
-
     from cmb_lightning.sky.beams import gaussian_beam
 
     beam = read_map(next(Path("runs/a").rglob("*.fits"))).header["FWHM"]
