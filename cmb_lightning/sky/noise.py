@@ -15,6 +15,7 @@ from .channel import Channel
 from .foregrounds import synthesise
 from .noise_spectrum import NoiseSpectrum
 from .rng import Draws
+from .shared import Shared
 from .transforms import draw_alm, ring_to_nest
 
 
@@ -42,12 +43,8 @@ class Noise:
         """
         self.channels = tuple(channels)
         self.nside = nside
-        self._maps: dict[str, np.ndarray] | None = self._read_maps()
+        self._maps = self._read_maps()
         self._levels = [self._level(channel) for channel in self.channels]
-
-    def __getstate__(self) -> dict:
-        """Leave the maps behind: every process reads its own."""
-        return self.__dict__ | {"_maps": None}
 
     def draw(self, draws: Draws, name: str = "noise") -> np.ndarray:
         """Draw one realisation.
@@ -59,7 +56,7 @@ class Noise:
         Returns:
             (channel, npix), NESTED, uK_CMB, float32, without monopole in I.
         """
-        if self._maps is None:
+        if None in self._maps.values():  # they were left behind, in another process
             self._maps = self._read_maps()
         noise = np.empty((len(self.channels), 12 * self.nside**2), dtype=np.float32)
         for row, channel, level in zip(noise, self.channels, self._levels, strict=True):
@@ -69,7 +66,7 @@ class Noise:
             noise[rows] += self._correlated(rows, draws, name)
         for row, channel, level in zip(noise, self.channels, self._levels, strict=True):
             if channel.name in self._maps:
-                row *= self._maps[channel.name]
+                row *= self._maps[channel.name].array
             if level.scatter:  # shared by Q and U
                 power = draws(f"{name}/{channel.band}/power{channel.spin}").standard_normal()
                 row *= np.float32(np.exp(level.scatter / 2 * power))
@@ -102,8 +99,8 @@ class Noise:
             correlated[: max(channel.spin, 1)] = 0
         return Level(float(np.sqrt(white / pixel)), correlated, scatter)
 
-    def _read_maps(self) -> dict[str, np.ndarray]:
-        return {c.name: read_sigma(c, self.nside) for c in self.channels if c.variance_map}
+    def _read_maps(self) -> dict[str, Shared | None]:
+        return {c.name: Shared(read_sigma(c, self.nside)) for c in self.channels if c.variance_map}
 
 
 def read_sigma(channel: Channel, nside: int) -> np.ndarray:

@@ -12,6 +12,7 @@ from ..errors import ConfigError
 from .channel import Channel
 from .foregrounds import Foreground, analyse
 from .rng import Draws
+from .shared import Shared
 
 
 class Presets(Foreground):
@@ -30,11 +31,8 @@ class Presets(Foreground):
             raise ConfigError(f"presets: {', '.join(presets) or 'none'}; name at least one, each once")
         self.presets = list(presets)
         self.name = name
-        self._kept: tuple[tuple, np.ndarray] | None = None
-
-    def __getstate__(self) -> dict:
-        """Leave the coefficients behind: every process makes its own."""
-        return self.__dict__ | {"_kept": None}
+        self._key: tuple | None = None  # of what is kept
+        self._kept: Shared | None = None  # coefficients, (channel, nalm)
 
     def check(self, channels: Sequence[Channel], nside: int) -> None:
         """Check the names; see `Foreground.check`."""
@@ -48,9 +46,10 @@ class Presets(Foreground):
     def alm(self, channels: Sequence[Channel], nside: int, lmax: int, draws: Draws) -> np.ndarray:
         """See `Foreground.alm`; it does not depend on `draws`."""
         key = (tuple(channels), nside, lmax)
-        if self._kept is None or self._kept[0] != key:
-            self._kept = key, analyse(channels, self.emission(channels, nside), lmax).astype(np.complex64)
-        return self._kept[1].copy()
+        if self._kept is None or self._key != key:
+            made = analyse(channels, self.emission(channels, nside), lmax).astype(np.complex64)
+            self._key, self._kept = key, Shared(made)
+        return self._kept.array.copy()
 
     def emission(self, channels: Sequence[Channel], nside: int) -> np.ndarray:
         """Return the sum of the presets, (channel, npix), RING, unsmoothed, uK_CMB.

@@ -2,9 +2,11 @@ import multiprocessing
 import os
 import pickle
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import healpy
 import numpy as np
+import pytest
 
 from cmb_lightning.sky import Instrument, ModifiedBlackbody, Simulator, Sky, TemplateComponent, Templates
 from cmb_lightning.sky.shared import Shared
@@ -52,3 +54,33 @@ def test_it_stays_behind_when_pickled_for_any_other_purpose():
 def test_empty_arrays_and_scalars():
     for array in (np.zeros((3, 0), np.float32), np.float64(2.0).reshape(())):
         assert np.array_equal(Shared(array).array, array)
+
+
+def hold(*things):
+    """Keep what a process was given, and read all of it, so that it takes whatever memory it takes."""
+    receive(*things)
+    things[0].array.sum()
+
+
+def memory(_=None):
+    """What this process has of the array in memory, [bytes], how much of it for itself alone, and of which file."""
+    shared = received[0]
+    start = f"{shared.array.__array_interface__['data'][0]:x}-"
+    lines = Path("/proc/self/smaps").read_text().splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith(start))
+    sizes = dict(line.split(":") for line in lines[first + 1 : first + 20])
+    return {key: int(sizes[key].split()[0]) * 1024 for key in ("Rss", "Private_Clean", "Private_Dirty")} | {
+        "file": lines[first].split()[4]
+    }
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="needs Linux's account of memory")
+def test_the_memory_is_there_once_however_many_processes_see_it():
+    shared = Shared(np.arange(2.0**20))  # 8 MiB
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn"), initializer=hold, initargs=(shared,)) as executor:
+        found = list(executor.map(memory, range(2)))
+        receive(shared)
+        found.append(memory())
+    assert len({one["file"] for one in found}) == 1  # the inode of one anonymous file
+    for one in found:
+        assert one["Rss"] >= shared.array.nbytes and one["Private_Clean"] == one["Private_Dirty"] == 0
