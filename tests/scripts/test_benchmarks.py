@@ -1,9 +1,15 @@
 """The benchmarks run, on maps so small that the times mean nothing."""
 
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+
+import torch
+
+from cmb_lightning.networks import deepsphere
+from cmb_lightning.sphere.graph import laplacian
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
@@ -41,3 +47,18 @@ def test_reading(tmp_path):
     wanted, read = map(int, patch[0][:2])
     assert wanted == 28 * 64 * 4 and wanted < read <= wanted + 8192  # and the header
     assert not list(tmp_path.iterdir())
+
+
+def test_networks():
+    published, equal = tables(run("benchmark_networks", "--nside", 16, "--repeats", 1))
+    for table, rows in ((published, 6), (equal, 4)):
+        assert len(table) == rows and [row[3] for row in table].count("1.00") >= 1
+        assert table[0][0] == "zero-padded U-Net (floor)" and table[0][1] == table[1][1]  # the same weights
+        assert all(float(cell) > 0 for row in table for cell in row[1:6])
+
+
+def test_the_products_of_the_benchmark_of_networks_are_one():
+    script = runpy.run_path(str(SCRIPTS / "benchmark_networks"))
+    matrix = tuple(torch.from_numpy(part) for part in laplacian(8))
+    columns = torch.randn(768, 5)
+    torch.testing.assert_close(script["by_torch_sparse"](matrix, columns), deepsphere._times(matrix, columns))
