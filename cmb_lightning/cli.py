@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import LearningRateMonitor, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -24,6 +25,8 @@ from cmb_lightning.checkpointing import (
     WholeCheckpointIO,
     read_checkpoint,
 )
+from cmb_lightning.cleaning.classical_task import ClassicalTask
+from cmb_lightning.cleaning.scored import ScoredTask
 from cmb_lightning.cleaning.task import CleaningTask
 from cmb_lightning.data.observations import ObservationsDataModule  # noqa: F401
 from cmb_lightning.data.reference_module import ReferenceDataModule  # noqa: F401
@@ -36,7 +39,7 @@ from cmb_lightning.errors import ConfigError
 from cmb_lightning.memory import keep_freed_memory
 from cmb_lightning.parser import Parser, condense, reason
 from cmb_lightning.results.callbacks import FigureLogger
-from cmb_lightning.results.tables import print_scores, region_text, write_scores
+from cmb_lightning.results.tables import print_scores, region_text, write_parts, write_scores
 from cmb_lightning.results.writer import PredictionWriter
 from cmb_lightning.run import RunFolder, hold_log
 from cmb_lightning.stopping import StopWhenTold, leave
@@ -68,6 +71,12 @@ class CleaningCLI(LightningCLI):
         parser.usage = "%(prog)s --config CONFIG [--KEY VALUE ...]"  # and not every key, which are explained below it
         parser.add_argument("--run", type=str, default="runs/default", help="Folder of this run, all it leaves behind.")
         parser.add_argument("--trust", action=Trust)
+        parser.add_argument(
+            "--task",
+            type=str,
+            default=CleaningTask.__name__,
+            help="Class of the model: CleaningTask for networks, ClassicalTask for methods without one.",
+        )
         parser.add_lightning_class_args(EpochCheckpoint, "checkpoint")
         parser.set_defaults(
             {
@@ -151,6 +160,8 @@ class CleaningCLI(LightningCLI):
 
     def fit(self, **kwargs: Any) -> None:
         """Train, from the run's last checkpoint where there is one."""
+        if not self.model.trains:
+            raise ConfigError(f"model: {type(self.model).__name__} has nothing to train; use test or predict.")
         saved = not self.trainer.fast_dev_run and self.run_folder.saved()
         wanted = self.trainer.max_epochs
         done = self.run_folder.finished_epochs()
@@ -179,17 +190,19 @@ class CleaningCLI(LightningCLI):
     def predict(self, **kwargs: Any) -> None:
         """Write cleaned maps of the splits in data.run_inference_on."""
         if kwargs.get("epochs") is None:
-            kwargs["ckpt_path"], _ = self._checkpoint(kwargs.get("ckpt_path"))
+            kwargs["ckpt_path"] = self._wanted_checkpoint(kwargs.get("ckpt_path"))
         self.trainer.predict(**kwargs)
         writers = [callback for callback in self.trainer.callbacks if isinstance(callback, PredictionWriter)]
         tell(f"Cleaned maps: {writers[0].path.text.replace('{root}', str(self.run_folder.path))}")
 
     def _score(self, run: Any, kwargs: dict[str, Any]) -> None:
-        kwargs["ckpt_path"], _ = self._checkpoint(kwargs.get("ckpt_path"))
+        kwargs["ckpt_path"] = self._wanted_checkpoint(kwargs.get("ckpt_path"))
         run(**kwargs | {"verbose": False})
         if self.trainer.is_global_zero:
             print_scores(self.model.scores)
             paths = write_scores(self.model.scores, self.run_folder.path / self.subcommand)
+            if self.model.parts:
+                paths.append(write_parts(self.model.parts, self.run_folder.path / self.subcommand))
             self._tell_floor()
             tell("Scores: " + ", ".join(map(str, paths)))
 
@@ -204,6 +217,14 @@ class CleaningCLI(LightningCLI):
                 tell(
                     f"{split}: noise alone, best combined, leaves {floor:.3f} µK; {method} / floor {', '.join(ratios)}"
                 )
+
+    def _wanted_checkpoint(self, given: str | None) -> str | None:
+        """The checkpoint to use, None for a model that needs none."""
+        if self.model.trains:
+            return self._checkpoint(given)[0]
+        if given is not None:
+            raise ConfigError(f"ckpt_path: {type(self.model).__name__} has no checkpoints; leave it out.")
+        return None
 
     def _check_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another model, and to train on from one on other data; say so in other commands."""
@@ -264,6 +285,33 @@ def quiet() -> None:
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
 
 
+def chosen_task(words: list[str]) -> type[ScoredTask]:
+    """The class of the model that the key `task` names, on the command line or in a configuration; the last one counts.
+
+    It is looked for before all else is parsed, since what keys `model` has depends on it.
+
+    Raises:
+        ConfigError: There is no such class.
+    """
+    name = CleaningTask.__name__
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        key, given, value = word.partition("=")
+        value = value if given else following
+        if key == "--task":
+            name = value
+        elif key in ("--config", "-c"):
+            try:
+                tree = yaml.safe_load(Path(value).read_text())
+            except (OSError, ValueError, yaml.YAMLError):
+                continue  # the parser says what is wrong
+            if isinstance(tree, dict):
+                name = str(tree.get("task", name))
+    known: dict[str, type[ScoredTask]] = {task.__name__: task for task in (CleaningTask, ClassicalTask)}
+    if name not in known:
+        raise ConfigError(f"task: there is no {name!r}; give {' or '.join(known)}.")
+    return known[name]
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command; what a user can mend ends in one sentence and exit status 2.
 
@@ -285,7 +333,7 @@ def main(arguments: list[str] | None = None) -> None:
 
             return noise(words[1:])
         CleaningCLI(
-            CleaningTask,
+            chosen_task(words),
             L.LightningDataModule,
             subclass_mode_data=True,
             trainer_class=Trainer,

@@ -3,20 +3,23 @@
 import argparse
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import lightning as L
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
+from cmb_lightning.cleaning.classical import ClassicalMethod, HarmonicILC, PixelILC, SingleChannel
 from cmb_lightning.cleaning.fitted import load_weights
-from cmb_lightning.cleaning.linear import LinearEstimate
+from cmb_lightning.cleaning.linear import LinearEstimate, LinearWeights
+from cmb_lightning.cleaning.needlet_ilc import NeedletILC
+from cmb_lightning.cleaning.preparation import Cleaned
 from cmb_lightning.cleaning.regions import read_mask
 from cmb_lightning.data.layout import Layout
 from cmb_lightning.errors import ConfigError
 from cmb_lightning.parser import WordParser, condense, reason
-from cmb_lightning.results.collect import Cleaner, FixedLinear, NeedletILC, PixelILC, collect, collect_observed
+from cmb_lightning.results.collect import Cleaner, collect, collect_observed
 from cmb_lightning.results.comparable import TRUTH, Settings
 from cmb_lightning.results.compare import compare
 from cmb_lightning.results.comparison_files import write_comparison
@@ -27,14 +30,21 @@ from cmb_lightning.results.tables import print_scores
 from cmb_lightning.sky.units import arcmin, parse
 from cmb_lightning.trust import Trust
 
-CLASSICAL = {"ilc": "pixel ILC", "nilc": "needlet ILC", "linear": "trained linear"}
+BLIND: dict[str, type[ClassicalMethod]] = {
+    "channel": SingleChannel,
+    "ilc": PixelILC,
+    "hilc": HarmonicILC,
+    "nilc": NeedletILC,
+}
+CLASSICAL = {word: method.name for word, method in BLIND.items()} | {"linear": "trained linear"}
 DESCRIPTION = """\
 Compare cleaned maps with the truth of one or more splits, simulation by simulation: a page to read, and tables.
 
 Each SOURCE is one of
   runs/mine                 a run; predict has left its cleaned maps there
   maps/clean_{sim:03d}.fits maps that something else made: a template, a folder or one file
-  ilc, nilc                 the pixel or needlet ILC, with weights from each observed map
+  ilc, hilc, nilc           the pixel, harmonic or needlet ILC, with weights from each observed map
+  channel                   the one channel of least variance in each observed map
   linear, linear@mine       the trained linear estimate, with the weights of the runs that are named, or of run `mine`
 One source alone is an evaluation. Others are compared with the first. NAME=SOURCE gives a source another name.
 """
@@ -94,10 +104,12 @@ def main(arguments: list[str]) -> None:
     named = dict(_name(source) for source in given.sources)
     if len(named) != len(given.sources):
         raise ConfigError("sources: two have the same name; give one another, NAME=SOURCE.")
-    runs = {name: Path(path) for name, path in named.items() if (Path(path) / "fit" / "config.yaml").is_file()}
+    runs = {name: Path(path) for name, path in named.items() if _described(Path(path)) is not None}
     for name, path in named.items():
         if not is_classical(path) and "{" not in path and not Path(path).exists():
-            raise ConfigError(f"sources: {path!r} is no run, no folder or file of maps, and none of ilc, nilc, linear.")
+            raise ConfigError(
+                f"sources: {path!r} is no run, no folder or file of maps, and none of {', '.join(CLASSICAL)}."
+            )
         if name in runs and not any(runs[name].rglob("*.fits")):
             raise ConfigError(f"sources: the run {path} has no cleaned maps; run predict with its configuration first.")
     if not given.data and not runs:
@@ -114,7 +126,7 @@ def main(arguments: list[str]) -> None:
     reference, truth = _name(given.truth) if given.truth else (TRUTH, None)
     if truth:
         if len(paths) < len(named):
-            raise ConfigError("sources: `ilc`, `nilc` and `linear` need simulated maps; leave them out beside --truth.")
+            raise ConfigError(f"sources: {', '.join(CLASSICAL)} need simulated maps; leave them out beside --truth.")
         truths, methods = collect_observed(truth, splits, paths, layout, statements)
     else:
         if unknown := [name for name in splits if name not in module.splits]:
@@ -131,7 +143,7 @@ def main(arguments: list[str]) -> None:
     files = write_comparison(found, given.out)
     title = f"Cleaned CMB maps compared with {reference}" if truth else "Cleaned CMB maps compared"
     command = shlex.join(["cmb-lightning", "compare", *arguments])
-    texts = {name: (path / "fit" / "config.yaml").read_text() for name, path in runs.items()}
+    texts = {name: (_described(path, ("fit", "predict")) or path).read_text() for name, path in runs.items()}
     page = write_report(found, Path(given.out) / "report.html", title, command, texts)
     print_scores(found.main_scores)
     print(f"Page: {page}; tables: {', '.join(map(str, files))}")
@@ -170,10 +182,11 @@ def classical(named: Mapping[str, str], layout: Layout, runs: Mapping[str, Path]
     Raises:
         ConfigError: If the trained linear estimate is wanted, and no run has weights, or several have different ones.
     """
-    blind: dict[str, type[PixelILC | NeedletILC]] = {"ilc": PixelILC, "nilc": NeedletILC}
-    cleaners: dict[str, Cleaner] = {name: blind[kind](layout) for name, kind in named.items() if kind in blind}
+    cleaners: dict[str, Cleaner] = {
+        name: Cleaned(BLIND[kind](layout), layout) for name, kind in named.items() if kind in BLIND
+    }
     for name, kind in named.items():
-        if not is_classical(kind) or kind in blind:
+        if not is_classical(kind) or kind in BLIND:
             continue
         wanted = kind.partition("@")[2]
         files = {run: path / "linear_weights.safetensors" for run, path in runs.items() if wanted in ("", run)}
@@ -185,9 +198,8 @@ def classical(named: Mapping[str, str], layout: Layout, runs: Mapping[str, Path]
                 f"sources: {' and '.join(contents)} were trained with different linear weights, so `linear` is not one"
                 f" method; say whose: linear@{next(iter(contents))}."
             )
-        weights = load_weights(files[next(iter(contents))])
-        estimate = LinearEstimate(layout, weights, regions=weights.weights.shape[1])
-        cleaners[name] = FixedLinear(estimate)
+        weights = LinearWeights.of(load_weights(files[next(iter(contents))]))
+        cleaners[name] = Cleaned(LinearEstimate(layout, weights, regions=weights.weights.shape[1]), layout)
     return cleaners
 
 
@@ -196,10 +208,10 @@ def is_classical(source: str) -> bool:
     return source.partition("@")[0] in CLASSICAL
 
 
-def _described(run: Path) -> Path:
+def _described(run: Path, commands: Sequence[str] = ("predict", "fit")) -> Path | None:
     """The configuration of a run's cleaned maps: that of predict, which may have other data than fit."""
-    paths = (run / command / "config.yaml" for command in ("predict", "fit"))
-    return next(path for path in paths if path.is_file())
+    paths = (run / command / "config.yaml" for command in commands)
+    return next((path for path in paths if path.is_file()), None)
 
 
 def _name(source: str) -> tuple[str, str]:

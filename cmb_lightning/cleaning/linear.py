@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cmb_lightning.cleaning.combination import Combination, NeedletCombination
 from cmb_lightning.cleaning.needlets import Needlets, default_peaks
 from cmb_lightning.data.layout import Layout
 from cmb_lightning.sky.beams import gaussian_beam
@@ -32,36 +33,21 @@ def _ratio(wanted: np.ndarray, beams: np.ndarray) -> np.ndarray:
 
 
 def unit_weights(covariance: np.ndarray) -> np.ndarray:
-    """Weights of least variance that sum to one: C^-1 1 / (1' C^-1 1), shape (channel,) (Bennett et al. 2003)."""
-    scale = np.sqrt(np.diag(covariance))
-    scale = np.where(scale > 0, scale, 1.0)
-    correlation = covariance / np.outer(scale, scale)
-    # Noise-free toy data have singular covariances; at 1e-10 the ridge is far below any real noise.
-    weights = np.linalg.solve(correlation + 1e-10 * np.eye(len(scale)), 1 / scale) / scale
-    return weights / weights.sum()
-
-
-def pixel_ilc(alm: np.ndarray, layout: Layout) -> np.ndarray:
-    """Pixel ILC at the target beam with the map's own weights (Bennett et al. 2003).
-
-    Bands enter with their covariance over the sphere, which harmonic coefficients give without a transform:
-    sum_lm a_lm b*_lm / 4 pi.
+    """Weights of least variance that sum to one: C^-1 1 / (1' C^-1 1) (Bennett et al. 2003).
 
     Args:
-        alm: Observed coefficients at each band's own beam, shape (channel, nalm).
-        layout: The maps' layout.
+        covariance: Covariances of the channels, shape (..., channel, channel).
 
     Returns:
-        Coefficients of the estimate, shape (nalm,).
+        Weights, shape (..., channel).
     """
-    ratio = debeaming(layout)
-    use = np.nonzero(ratio[:, -1] > 0)[0]  # one set of weights for all scales: only bands that reach lmax
-    common = almxfl(alm[use], ratio[use])
-    common[:, 0] = 0
-    weight = np.full(common.shape[-1], 2.0)
-    weight[: layout.lmax + 1] = 1.0  # m = 0 has no twin at -m
-    covariance = ((common * weight) @ common.conj().T).real.astype(np.float64)
-    return unit_weights(covariance) @ common
+    scale = np.sqrt(np.diagonal(covariance, axis1=-2, axis2=-1))
+    scale = np.where(scale > 0, scale, 1.0)
+    correlation = covariance / (scale[..., :, None] * scale[..., None, :])
+    # Noise-free toy data have singular covariances; at 1e-10 the ridge is far below any real noise.
+    ridged = correlation + 1e-10 * np.eye(scale.shape[-1])
+    weights = np.linalg.solve(ridged, 1 / scale[..., None])[..., 0] / scale
+    return weights / weights.sum(axis=-1, keepdims=True)
 
 
 def noise_floor(noise: np.ndarray, layout: Layout) -> float:
@@ -108,6 +94,17 @@ class LinearWeights:
     error: float
     colours: np.ndarray
     colour_scatter: np.ndarray
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All of it as arrays, to be kept in a file."""
+        return {name: np.ascontiguousarray(value) for name, value in vars(self).items()}
+
+    @classmethod
+    def of(cls, arrays: dict[str, np.ndarray]) -> "LinearWeights":
+        """The weights that `arrays` gave."""
+        values = {field.name: arrays[field.name] for field in dataclasses.fields(cls)}
+        low, high = arrays["pair"].tolist()
+        return cls(**values | {"pair": (low, high), "error": arrays["error"].item()})
 
 
 class LinearEstimate:
@@ -185,7 +182,7 @@ class LinearEstimate:
             np.zeros(count - 1),
             np.ones(count - 1),
         )
-        fitted = LinearEstimate(self.layout, draft, self.peaks, self.regions)
+        fitted = self.with_weights(draft)
         where = nest_to_ring(pixels) > 0
         scales, needlet_scales, errors = zip(*(fitted._scales(*sample, where) for sample in samples[:8]), strict=True)
         colours = [fitted.colours(fitted.differences(alm, fitted(alm))) for alm, _ in samples]
@@ -199,18 +196,24 @@ class LinearEstimate:
         )
         return fitted
 
+    def with_weights(self, weights: LinearWeights) -> "LinearEstimate":
+        """The same estimate with other weights."""
+        return LinearEstimate(self.layout, weights, self.peaks, self.regions)
+
     def __call__(self, alm: np.ndarray) -> np.ndarray:
         """The CMB at the target beam, shape (nalm,), from the bands at their own beams, shape (channel, nalm)."""
+        return self.combination(alm)(alm)
+
+    def combination(self, alm: np.ndarray) -> Combination:
+        """The linear combination that cleans this sky, its regions held fixed."""
         fixed = self._fixed()
         log = self._log_brightness(alm, fixed.pair)
-        estimate = 0
-        for j in range(len(self.needlets)):
-            members = _members(_degrade(log, self.needlets.nsides[j]), fixed.levels).astype(np.float32)
-            maps = self.needlets.to_maps(alm, j, self.ratio)
-            combined = np.einsum("bp,bp->p", fixed.weights[j].T.astype(np.float32) @ members, maps)
-            estimate = estimate + self.needlets.to_alm(combined[None], j)[0]
-        estimate[0] = 0
-        return estimate
+
+        def weights(scale: int) -> np.ndarray:
+            members = _members(_degrade(log, self.needlets.nsides[scale]), fixed.levels).astype(np.float32)
+            return fixed.weights[scale].T.astype(np.float32) @ members
+
+        return NeedletCombination(self.needlets, weights, self.ratio)
 
     def templates(self, observed: np.ndarray, differences: np.ndarray) -> np.ndarray:
         """What each band puts into the estimate besides the CMB [uK_CMB]: its difference times its weights.

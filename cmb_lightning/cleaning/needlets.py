@@ -69,9 +69,12 @@ class Needlets:
             scale: Number of the scale.
             transfer: What to multiply the multipoles with besides, shape (..., lmax + 1).
         """
+        return synthesis(self.to_scale(alm, scale, transfer), self.nsides[scale], self.top[scale])
+
+    def to_scale(self, alm: np.ndarray, scale: int, transfer: np.ndarray | None = None) -> np.ndarray:
+        """Coefficients of one scale up to its highest multipole, with arguments as for `to_maps`."""
         window = self.windows[scale] if transfer is None else self.windows[scale] * transfer
-        part = almxfl(alm, window)[..., _inside(self.top[scale], self.lmax)]
-        return synthesis(part, self.nsides[scale], self.top[scale])
+        return almxfl(alm, window)[..., _inside(self.top[scale], self.lmax)]
 
     def to_alm(self, maps: np.ndarray, scale: int, iterations: int = 2) -> np.ndarray:
         """What a scale's maps add to the alm, shape (..., nalm): the windows' squares then sum to one."""

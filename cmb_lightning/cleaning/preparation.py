@@ -1,10 +1,11 @@
 """How observed maps become what a method sees: linear steps that can be kept, then the rest."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from cmb_lightning.cleaning.linear import LinearEstimate, pixel_ilc
+from cmb_lightning.cleaning.combination import Combination
+from cmb_lightning.cleaning.linear import LinearEstimate
 from cmb_lightning.data.datasets import Preparation
 from cmb_lightning.data.layout import Layout
 from cmb_lightning.sky.transforms import analysis, analysis_qu, n_alm, nest_to_ring, ring_to_nest, synthesis
@@ -54,29 +55,53 @@ class Bands(Preparation):
         return {"inputs": np.ascontiguousarray(prepared, dtype=np.float32)}
 
 
+class Cleaned(Preparation):
+    """For classical methods: the cleaned map.
+
+    Args:
+        method: Takes coefficients (channel, nalm) to those of the estimate, (nalm,).
+        layout: The maps' layout.
+    """
+
+    def __init__(self, method: Combination, layout: Layout) -> None:
+        self.method, self.layout = method, layout
+
+    def __call__(self, observed: np.ndarray) -> np.ndarray:
+        """The cleaned map (1, npix) of observed ones (channel, npix), both [uK_CMB], NESTED."""
+        return to_maps(self.method(harmonics(observed, self.layout))[None], self.layout)
+
+    def prepare(self, maps: np.ndarray) -> np.ndarray:
+        """The maps, unchanged: weights are those of the whole sky."""
+        return maps
+
+    def finish(self, prepared: np.ndarray) -> dict[str, np.ndarray]:
+        """`cleaned` (1, npix) [uK_CMB], NESTED, float32."""
+        return {"cleaned": self(prepared)}
+
+
 class WithBaselines(Preparation):
-    """For scores: what the method sees, and beside it both linear results on the same maps.
+    """For scores: what the method sees, and beside it the results of classical methods on the same maps.
 
     Args:
         inner: The method's own preparation.
-        estimate: The trained linear estimate.
+        baselines: Classical methods by the names of their entries; an entry that the inner preparation has stays.
+        layout: The maps' layout.
     """
 
-    def __init__(self, inner: Preparation, estimate: LinearEstimate) -> None:
-        self.inner, self.estimate = inner, estimate
+    def __init__(self, inner: Preparation, baselines: Mapping[str, Combination], layout: Layout) -> None:
+        self.inner, self.baselines, self.layout = inner, baselines, layout
 
     def prepare(self, maps: np.ndarray) -> np.ndarray:
         """The maps, unchanged: what is scored is not mixed."""
         return maps
 
     def finish(self, prepared: np.ndarray) -> dict[str, np.ndarray]:
-        """The inner entries, with `linear` and `ilc`, each (1, npix) [uK_CMB], NESTED, float32."""
-        layout = self.estimate.layout
-        alm = harmonics(prepared, layout)
+        """The inner entries, and one for each baseline, (1, npix) [uK_CMB], NESTED, float32."""
+        alm = harmonics(prepared, self.layout)
         sample = self.inner.finish(alm if isinstance(self.inner, Differences) else self.inner.prepare(prepared))
-        sample["ilc"] = to_maps(pixel_ilc(alm, layout)[None], layout)
-        if "linear" not in sample:
-            sample["linear"] = to_maps(self.estimate(alm)[None], layout)
+        for name, method in self.baselines.items():
+            if name not in sample:
+                sample[name] = to_maps(method(alm)[None], self.layout)
         return sample
 
     def target(self, maps: np.ndarray) -> np.ndarray:

@@ -33,6 +33,7 @@ class ScoredTask(L.LightningModule):
 
     Attributes:
         scores: After a validation or test: by split and method, the task's own method first.
+        parts: After a test of a linear method: what each part of the sky leaves, by split and part; its RMSE counts.
         latitude_cut: The Galactic latitude [degrees] of that name.
         last_example: The first batch of the last validation: `index` (batch,), `truth`, the maps of the task's own
             method and of the baselines, (batch, field, npix).
@@ -47,6 +48,9 @@ class ScoredTask(L.LightningModule):
     baselines: tuple[str, ...] = ()
     """Entries of a scored batch that are scored beside the predictions."""
 
+    trains = True
+    """Whether there is something to train, and a checkpoint without which nothing can be cleaned."""
+
     def __init__(self, layout: Layout, latitude_cut: str, mask: str | None, apodisation: str) -> None:
         super().__init__()
         self.layout = layout
@@ -57,6 +61,7 @@ class ScoredTask(L.LightningModule):
             self.regions["mask"] = self.mask.kept
         self.metrics: dict[tuple[str, str], SkyMetrics] = {}
         self.scores: dict[tuple[str, str], Scores] = {}
+        self.parts: dict[tuple[str, str], Scores] = {}
         self.last_example: dict[str, Tensor] = {}
 
     @property

@@ -1,7 +1,7 @@
 """The LightningModule of networks: a method, a network, a loss, and scores beside the linear results."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from cmb_lightning.cleaning.fitted import load_weights, save_weights
-from cmb_lightning.cleaning.linear import LinearEstimate
+from cmb_lightning.cleaning.classical import PixelILC
+from cmb_lightning.cleaning.fitted import FIT_SIMS, known_errors, load_weights, save_weights
+from cmb_lightning.cleaning.linear import LinearEstimate, LinearWeights
 from cmb_lightning.cleaning.masks import MaskedLoss
 from cmb_lightning.cleaning.methods import Method, Residual, TrainedLinear
-from cmb_lightning.cleaning.preparation import WithBaselines, harmonics
+from cmb_lightning.cleaning.preparation import WithBaselines
 from cmb_lightning.cleaning.schedules import WarmupCosine
 from cmb_lightning.cleaning.scored import ScoredTask
 from cmb_lightning.data.datasets import Preparation
@@ -23,8 +24,6 @@ from cmb_lightning.data.layout import Layout
 from cmb_lightning.errors import ConfigError
 from cmb_lightning.networks.unet import HealpixUNet
 from cmb_lightning.sphere.patches import Patches, PatchGrid
-
-FIT_SIMS = 60  # more simulations change the linear weights by less than their effect on any score
 
 
 class CleaningTask(ScoredTask):
@@ -85,28 +84,21 @@ class CleaningTask(ScoredTask):
     def prepare_data(self) -> None:
         """Fit the linear weights on the training split's known parts and keep them in the run's folder."""
         if self.trainer.state.fn == "fit" and self.linear is not None:
-            path = self._weights_file()
-            path.parent.mkdir(parents=True, exist_ok=True)
             estimate = LinearEstimate(self.layout, regions=self.linear.untrained.regions)
             pixels = None if self.mask is None else self.mask.weight
-            save_weights(path, estimate.fit(self._known_errors(), pixels).weights)
+            errors = known_errors(self.trainer.datamodule.training_parts(FIT_SIMS), self.layout, self.hedge)
+            save_weights(self._weights_file(), estimate.fit(errors, pixels).weights.arrays())
 
     def setup(self, stage: str) -> None:
         """Take scales and linear weights from the training data; a checkpoint, read later, overrides them."""
         if stage != "fit":
             return
         if self.linear is not None:
-            self.linear.store(load_weights(self._weights_file()))
+            self.linear.store(LinearWeights.of(load_weights(self._weights_file())))
         self.method.learn_scales(self.trainer.datamodule.scaling(), self.linear)
 
     def _weights_file(self) -> Path:
         return Path(self.trainer.default_root_dir) / "linear_weights.safetensors"
-
-    def _known_errors(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for parts in self.trainer.datamodule.training_parts(FIT_SIMS):
-            sky = (1 + self.hedge * parts["gain"][:, None]) * (parts["cmb"] + parts["foregrounds"]) + parts["noise"]
-            observed, cmb = harmonics(sky, self.layout), harmonics(parts["cmb"], self.layout)
-            yield observed, observed - cmb
 
     def preparation(self, scored: bool) -> Preparation:
         """What a data set does with the maps.
@@ -115,7 +107,10 @@ class CleaningTask(ScoredTask):
             scored: Also make the linear results that stand beside the network's.
         """
         inner = self.method.preparation(self.linear)
-        return WithBaselines(inner, self.linear.estimate()) if scored and self.linear is not None else inner
+        if not scored or self.linear is None:
+            return inner
+        ilc = PixelILC(self.layout, None if self.mask is None else self.mask.weight)
+        return WithBaselines(inner, {"ilc": ilc, "linear": self.linear.estimate()}, self.layout)
 
     @property
     def patch_grid(self) -> PatchGrid | None:

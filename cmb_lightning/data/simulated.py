@@ -147,7 +147,10 @@ class SimulatedDataModule(L.LightningDataModule):
 
     def prepare_data(self) -> None:
         """Makes the simulations that this stage needs and the cache lacks, on one process only."""
-        needed = self._needed(self._stage)
+        self.prepare_splits(self._needed(self._stage))
+
+    def prepare_splits(self, needed: list[str]) -> None:
+        """Makes what the cache lacks of these splits, on one process while others may wait for it."""
         if self._world_size == 1:
             self._make(needed)
             return

@@ -1,13 +1,10 @@
 """Everything a comparison needs, from runs, maps and methods by name."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from cmb_lightning.cleaning.linear import LinearEstimate, pixel_ilc
-from cmb_lightning.cleaning.preparation import harmonics, to_maps
 from cmb_lightning.data.layout import Layout
 from cmb_lightning.data.splits import SplitData
 from cmb_lightning.errors import ConfigError
@@ -16,54 +13,6 @@ from cmb_lightning.results.sources import CachedMethod, CachedTruth, Lowered, Ma
 
 Cleaner = Callable[[np.ndarray], np.ndarray]
 """Takes observed maps (channel, npix) to cleaned ones (field, npix), both [uK_CMB], NESTED; picklable."""
-
-
-@dataclass(frozen=True)
-class PixelILC:
-    """The pixel ILC with each map's own weights, as a method of a comparison.
-
-    Attributes:
-        layout: What the maps look like.
-    """
-
-    layout: Layout
-
-    def __call__(self, observed: np.ndarray) -> np.ndarray:
-        """The cleaned map, shape (1, npix)."""
-        return to_maps(pixel_ilc(harmonics(observed, self.layout), self.layout)[None], self.layout)
-
-
-@dataclass(frozen=True)
-class NeedletILC:
-    """The needlet ILC with each map's own weights, one set for each scale, as a method of a comparison.
-
-    Delabrouille et al. 2009, with cosine needlets and covariances over the full sky.
-
-    Attributes:
-        layout: What the maps look like.
-    """
-
-    layout: Layout
-
-    def __call__(self, observed: np.ndarray) -> np.ndarray:
-        """The cleaned map, shape (1, npix)."""
-        alm = harmonics(observed, self.layout)
-        return to_maps(LinearEstimate(self.layout, regions=1).fit([(alm, alm)])(alm)[None], self.layout)
-
-
-@dataclass(frozen=True)
-class FixedLinear:
-    """The linear estimate with weights that training fixed, as a method of a comparison.
-
-    Attributes:
-        estimate: The estimate, with its weights.
-    """
-
-    estimate: LinearEstimate
-
-    def __call__(self, observed: np.ndarray) -> np.ndarray:
-        """The cleaned map, shape (1, npix)."""
-        return to_maps(self.estimate(harmonics(observed, self.estimate.layout))[None], self.estimate.layout)
 
 
 def collect(

@@ -127,6 +127,11 @@ def with_spread(mean: float, spread: float) -> str:
 
 def print_scores(scores: AllScores) -> None:
     """Print the tables to the console."""
+    for table in score_tables(scores):
+        _print(table)
+
+
+def _print(table: Table) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.markup import escape
@@ -135,20 +140,19 @@ def print_scores(scores: AllScores) -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(width=140)  # a file or pipe has no width: nothing need be folded
-    for table in score_tables(scores):
-        shown = RichTable(title=table.title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
-        for k, column in enumerate(table.columns):
-            heading = escape(column.replace(" [", "\n[").replace(" / ", " /\n"))
-            shown.add_column(heading, justify="left" if k < 2 else "right", no_wrap=k < 2)
-        splits = [row[0] for row in table.rows]
-        for k, row in enumerate(table.rows):
-            last_of_split = splits[k + 1 : k + 2] != [row[0]]
-            cells = (
-                row[0] if k == 0 or splits[k - 1] != row[0] else "",
-                *(cell.replace("± ", "±") for cell in row[1:]),
-            )
-            shown.add_row(*cells, style="bold" if row[1] == table.rows[0][1] else None, end_section=last_of_split)
-        console.print(shown)
+    shown = RichTable(title=table.title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
+    for k, column in enumerate(table.columns):
+        heading = escape(column.replace(" [", "\n[").replace(" / ", " /\n"))
+        shown.add_column(heading, justify="left" if k < 2 else "right", no_wrap=k < 2)
+    splits = [row[0] for row in table.rows]
+    for k, row in enumerate(table.rows):
+        last_of_split = splits[k + 1 : k + 2] != [row[0]]
+        cells = (
+            row[0] if k == 0 or splits[k - 1] != row[0] else "",
+            *(cell.replace("± ", "±") for cell in row[1:]),
+        )
+        shown.add_row(*cells, style="bold" if row[1] == table.rows[0][1] else None, end_section=last_of_split)
+    console.print(shown)
 
 
 def write_scores(scores: AllScores, folder: str | Path) -> list[Path]:
@@ -171,6 +175,25 @@ def write_scores(scores: AllScores, folder: str | Path) -> list[Path]:
     for name, text in contents.items():
         replace(folder / name, text.encode())
     return [folder / name for name in contents]
+
+
+def parts_table(parts: AllScores) -> Table:
+    """What is left of each part of the sky: its rms in every region, mean and spread over the simulations."""
+    regions = next(iter(parts.values())).regions
+    rows = tuple(
+        (split, part, *(with_spread(v.mean(), v.std(ddof=1) if len(v) > 1 else np.nan) for v in values))
+        for (split, part), scores in parts.items()
+        for values in [[scores.of("RMSE", region) for region in regions]]
+    )
+    return Table("What is left, rms [µK]", ("split", "part", *map(region_text, regions)), rows)
+
+
+def write_parts(parts: AllScores, folder: str | Path) -> Path:
+    """Print what is left of each part, write it to `parts.md`, and return the file."""
+    _print(parts_table(parts))
+    path = Path(folder) / "parts.md"
+    replace(path, parts_table(parts).markdown().encode())
+    return path
 
 
 def summary(scores: AllScores) -> list[dict[str, str | int | float | None]]:

@@ -96,10 +96,12 @@ class PredictionWriter(BasePredictionWriter):
                 "SPLIT": (split, "split of the data set"),
                 "SIM": (sim, "number of the simulation in the split"),
                 **({"HALF": (half, "half of the data, with noise of its own")} if half else {}),
-                "EPOCH": (self._epoch, "epoch of the checkpoint, from 0"),
-                "CHECKPT": self._checkpoint,  # sha256 of the checkpoint; it leaves no room for a comment
+                "METHOD": (getattr(pl_module, "method_name", type(pl_module).__name__), "what made the map"),
                 "CREATOR": (f"cmb_lightning {__version__}", "program that made the file"),
             }
+            if self._checkpoint:
+                header["EPOCH"] = (self._epoch, "epoch of the checkpoint, from 0")
+                header["CHECKPT"] = self._checkpoint  # its sha256, which leaves no room for a comment
             scaled = np.where(holes, np.nan, values * np.float32(self._factor))
             write_map(path, scaled, names, self.unit, header)
             self._written += 1

@@ -200,7 +200,7 @@ def test_another_map_in_the_place_of_the_truth(inside, tmp_path, capsys):
     for shown in ("maps compared with SMICA", "a is nearest to SMICA", 'alt="Map of SMICA', "prediction less SMICA"):
         assert shown in text
     assert "truth" not in text  # there is none
-    assert "`ilc`, `nilc` and `linear` need simulated maps" in refused(capsys, *words, "ilc")
+    assert "channel, ilc, hilc, nilc, linear need simulated maps" in refused(capsys, *words, "ilc")
 
 
 def test_on_a_mask(inside, tmp_path, capsys):

@@ -3,15 +3,15 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from cmb_lightning.cleaning.linear import LinearEstimate, pixel_ilc
-from cmb_lightning.cleaning.preparation import harmonics, to_maps
+from cmb_lightning.cleaning.classical import PixelILC
+from cmb_lightning.cleaning.preparation import Cleaned
 from cmb_lightning.data.cache import SplitCache
 from cmb_lightning.errors import ConfigError
 from cmb_lightning.results import report, report_sections
-from cmb_lightning.results.collect import FixedLinear, PixelILC, collect
+from cmb_lightning.results.collect import collect
 from cmb_lightning.results.compare import compare
 from cmb_lightning.results.sources import CachedTruth, Identity
-from tests.results.comparing import LAYOUT, NPIX, NSIDE, SIMS, predictions, smooth, truth
+from tests.results.comparing import LAYOUT, NSIDE, SIMS, predictions, smooth, truth
 
 
 @dataclass
@@ -35,7 +35,7 @@ def world(tmp_path_factory):
 
 def test_runs_maps_and_methods_side_by_side(world):
     root, splits = world
-    truths, methods = collect(splits, {"run": root / "run"}, {"pixel ILC": PixelILC(LAYOUT)})
+    truths, methods = collect(splits, {"run": root / "run"}, {"pixel ILC": Cleaned(PixelILC(LAYOUT), LAYOUT)})
     assert list(truths) == list(methods) == ["test", "turned"]
     assert [list(of) for of in methods.values()] == [["run", "pixel ILC"]] * 2
     assert compare(truths, methods, n_workers=1).methods == ("run", "pixel ILC")
@@ -55,17 +55,6 @@ def test_maps_without_a_split_belong_to_the_only_one(world, tmp_path):
     assert list(collect({"turned": splits["turned"]}, {"mine": tmp_path})[1]["turned"]) == ["mine"]
     with pytest.raises(ConfigError, match="mine: .* has no maps of split test; its splits: none that they state"):
         collect(splits, {"mine": tmp_path})
-
-
-def test_linear_methods_are_those_of_the_test():
-    rng = np.random.default_rng(0)
-    cmb = smooth(rng, 70)
-    observed = cmb + smooth(rng, 5, 2) + np.array([[1.0], [3.0]], dtype=np.float32) * smooth(rng, 10)
-    alm = harmonics(observed, LAYOUT)
-    np.testing.assert_array_equal(PixelILC(LAYOUT)(observed), to_maps(pixel_ilc(alm, LAYOUT)[None], LAYOUT))
-    estimate = LinearEstimate(LAYOUT, regions=2).fit([(alm, harmonics(observed - cmb, LAYOUT))])
-    assert FixedLinear(estimate)(observed).shape == (1, NPIX)
-    assert np.std(FixedLinear(estimate)(observed) - cmb) < np.std(observed[1] - cmb[0])
 
 
 @dataclass(frozen=True)
