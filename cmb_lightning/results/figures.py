@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, GREY = "#1c2733", "#8a95a1"
-METHOD_COLOURS = ("#d1495b", "#00798c", "#edae49", "#66a182", "#6a4c93", "#b5739d")
+METHOD_COLOURS = ("#d1495b", "#00798c", "#edae49", "#66a182", "#6a4c93", "#8c6d46")
 _PLANCK_ANCHORS = (  # position and colour (red, green, blue): blue through parchment to dark red
     (0, (0, 0, 255)),
     (42, (0, 112, 255)),

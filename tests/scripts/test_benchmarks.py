@@ -62,3 +62,8 @@ def test_the_products_of_the_benchmark_of_networks_are_one():
     matrix = tuple(torch.from_numpy(part) for part in laplacian(8))
     columns = torch.randn(768, 5)
     torch.testing.assert_close(script["by_torch_sparse"](matrix, columns), deepsphere._times(matrix, columns))
+
+
+def test_comparing():
+    ((row,),) = tables(run("benchmark_compare", "--nside", 8, "--n_sims", 2, "--n_workers", 1))
+    assert abs(float(row[4]) - 3) < 0.3  # the error that the predictions were given
