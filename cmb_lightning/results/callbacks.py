@@ -40,6 +40,8 @@ class FigureLogger(L.Callback):
         training = trainer.state.fn == "fit" and not trainer.sanity_checking
         if not (training and due and boards and trainer.is_global_zero and pl_module.last_example):
             return
+        if not all(values.isfinite().all() for values in pl_module.last_example.values()):
+            return  # whether to go on is for the loss to say, not for a picture
         self._drawn = epoch
         for tag, figure in report_figures(validated(pl_module), f"Epoch {epoch}, first simulation of the validation"):
             pixels = figure_pixels(figure)
