@@ -51,6 +51,13 @@ def check_comparable(split: str, identities: Mapping[str, Identity], settings: S
     truth = identities[""]
     stated = [(method.data, name or "the truth") for name, method in identities.items() if method.data is not None]
     known, whose = stated[0] if stated else (None, "")
+    masks = {name: method.mask for name, method in identities.items() if method.mask is not None}
+    if settings.mask is None and len(set(masks.values())) > 1:
+        texts = (f"{name} for {f'the mask {mask}' if mask else 'the whole sky'}" for name, mask in masks.items())
+        raise ConfigError(
+            f"split {split}: methods were trained for different parts of the sky, {', '.join(texts)}; give a `mask` on "
+            "which they are compared."
+        )
     for name, method in identities.items():
         where = f"{name} cannot be compared on split {split}: "
         if method.data not in (None, known):

@@ -27,12 +27,14 @@ class Identity:
         nside: HEALPix resolution.
         fwhm: Beam of the maps [arcmin].
         sims: Numbers of the simulations.
+        mask: Identity of the pixels that the method was trained for, empty for all.
     """
 
     data: str | None
     nside: int
     fwhm: float | None
     sims: tuple[int, ...]
+    mask: str | None = None
 
 
 class MapSource(Protocol):
@@ -167,7 +169,8 @@ class FitsMaps:
         nside = self._map(sim, self.fields[0]).nside
         found = self._header.get("FWHM") if stated is None else stated
         fwhm = None if found is None else float(found)
-        return Identity(self._header.get("DATAID"), nside, fwhm, tuple(sorted(self.paths)))
+        mask = self._header.get("MASK", "" if self._own else None)
+        return Identity(self._header.get("DATAID"), nside, fwhm, tuple(sorted(self.paths)), mask)
 
     def read(self, sim: int) -> dict[str, np.ndarray]:
         """The maps, and their errors where the file has them."""

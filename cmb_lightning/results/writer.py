@@ -79,6 +79,7 @@ class PredictionWriter(BasePredictionWriter):
             names += [f"{field}_SIGMA" for field in layout.fields]
             maps = torch.cat([maps, prediction["sigma"]], dim=1)
         bad = batch["bad"].cpu().numpy() if "bad" in batch else [False] * len(maps)
+        mask = getattr(pl_module, "mask", None)
         halves = batch["half"].tolist() if "half" in batch else [0] * len(maps)
         sims = prediction["index"].tolist()
         for sim, half, values, holes in zip(sims, halves, maps.float().cpu().numpy(), bad, strict=True):
@@ -95,6 +96,7 @@ class PredictionWriter(BasePredictionWriter):
                 "DATAID": (data.identity[split], "recipe of the data"),
                 "SPLIT": (split, "split of the data set"),
                 "SIM": (sim, "number of the simulation in the split"),
+                **({} if mask is None else {"MASK": (mask.identity, "pixels that the model was trained for")}),
                 **({"HALF": (half, "half of the data, with noise of its own")} if half else {}),
                 "METHOD": (getattr(pl_module, "method_name", type(pl_module).__name__), "what made the map"),
                 "CREATOR": (f"cmb_lightning {__version__}", "program that made the file"),

@@ -131,6 +131,17 @@ def test_refusals_name_what_differs(world, tmp_path, header, message):
         alone(world, find_predictions(tmp_path)["test"][-1])
 
 
+def test_methods_for_different_parts_of_the_sky_need_a_mask(world, tmp_path):
+    _, truths, methods = world
+    predictions(tmp_path, truths["test"], 3, 0, MASK="0123")
+    both = {"test": {"good": methods["test"]["good"], "masked": find_predictions(tmp_path)["test"][-1]}}
+    with pytest.raises(ConfigError, match="good for the whole sky, masked for the mask 0123; give a `mask`"):
+        compare({"test": truths["test"]}, both, n_workers=1)
+    kept = galactic_mask(NSIDE, 20)
+    found = compare({"test": truths["test"]}, both, settings=Settings(mask=kept), n_workers=1)
+    assert found.regions[0] == "mask"
+
+
 def test_refuses_too_fine_a_beam_missing_simulations_and_other_nside(world, tmp_path):
     root, truths, methods = world
     with pytest.raises(ConfigError, match="a common beam of 500 arcmin is finer"):

@@ -159,3 +159,11 @@ def test_processes_write_their_own(tmp_path):
         writer.write_on_batch_end(fake, module, prediction, None, {}, 0, 0)
     files = sorted(tmp_path.rglob("*.fits"))
     assert len(files) == 5 and [read_map(path).values[0] for path in files] == [0, 1, 2, 3, 4]
+
+
+def test_maps_say_what_part_of_the_sky_their_model_was_trained_for(tmp_path, checkpoint):
+    task = Task()
+    task.mask = types.SimpleNamespace(identity="fedcba9876543210")
+    trainer(tmp_path, PredictionWriter()).predict(task, Data(), ckpt_path=checkpoint, return_predictions=False)
+    path = next(tmp_path.rglob("*.fits"))
+    assert read_map(path).header["MASK"] == "fedcba9876543210"
