@@ -44,7 +44,7 @@ def smaller(command: list[str]) -> list[str]:
             "--trainer.check_val_every_n_epoch=1",
             "--trainer.enable_progress_bar=false",
         ]
-    if not any("networks/" in word for word in command):
+    if not any(folder in word for word in command for folder in ("networks/", "methods/")):
         extra += ["--model.network.width=4", "--model.network.depth=2"]
     return [*command[1:], *extra]
 
