@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import LearningRateMonitor, RichProgressBar
@@ -42,7 +43,7 @@ from cmb_lightning.results.callbacks import FigureLogger
 from cmb_lightning.results.tables import print_scores, region_text, write_parts, write_scores
 from cmb_lightning.results.writer import PredictionWriter
 from cmb_lightning.run import RunFolder, hold_log
-from cmb_lightning.stopping import StopWhenTold, leave
+from cmb_lightning.stopping import StopWhenTold, end_others, leave
 from cmb_lightning.trainer import Trainer
 from cmb_lightning.trust import Trust, limit_imports
 
@@ -122,6 +123,14 @@ class CleaningCLI(LightningCLI):
         if rank_zero_only.rank == 0:
             fast = self.config[self.subcommand]["trainer"]["fast_dev_run"]  # is no part of the run that it tries
             self.run_folder.begin("fast_dev_run" if fast else self.subcommand, self.resolved)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run the command, in all its processes or in none."""
+        try:
+            super()._run_subcommand(subcommand)
+        except BaseException:
+            end_others(self.trainer)
+            raise
 
     def _parse_ckpt_path(self) -> None:
         """Take nothing from a checkpoint into the configuration."""
@@ -280,6 +289,9 @@ def quiet() -> None:
         ".*isinstance.treespec.*",
         ".*smaller than the logging interval.*",
         "Checkpoint directory .* exists and is not empty.*",
+        # Those of a training, which other commands do not need.
+        ".*callbacks used to create the checkpoint need to be provided.*",
+        "You're using the WeightAveraging callback, but loading a checkpoint outside.*",
     ):
         warnings.filterwarnings("ignore", pattern)
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
@@ -361,6 +373,16 @@ def main(arguments: list[str] | None = None) -> None:
             raise  # a mistake in the program that simulates
         print(f"cmb-lightning: {condense(str(error))}", file=sys.stderr)
         sys.exit(2)
+    except RuntimeError as error:
+        if "gloo" in str(error) or isinstance(error, torch.distributed.DistError):
+            why = "another process of this command has ended; it says why"
+        elif str(error).startswith("DataLoader worker"):
+            why = "a process that loads data was killed, perhaps for its memory: lower data.init_args.num_workers"
+        else:
+            raise
+        log.error("%s", error, exc_info=error)
+        print(f"cmb-lightning: {why}.", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
     except SystemExit as leaving:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,20 @@ from cmb_lightning.checkpointing import checkpoint_path, steps_now
 def leave(number: int, *_: Any) -> None:
     """End this process, with the status that says which signal did it."""
     sys.exit(128 + number)
+
+
+def end_others(trainer: L.Trainer, seconds: float = 20) -> None:
+    """After a failure, end the processes that this one started: they may wait for it for ever.
+
+    Args:
+        trainer: The trainer that started them.
+        seconds: What they have to end by themselves.
+    """
+    for process in getattr(trainer.strategy.launcher, "procs", ()):
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
 
 
 class StopWhenTold(Checkpoint):

@@ -1,5 +1,6 @@
 """The command in a process of its own, forked from a server that has imported the program once."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -16,11 +17,12 @@ SCRIPT = Path(__file__).with_name("command.py")
 
 
 class Command:
-    """`cmb-lightning arguments`, started in a folder, in a session of its own."""
+    """`cmb-lightning arguments`, started in a folder, in a session of its own, perhaps with a fault of `command.py`."""
 
-    def __init__(self, folder: Path, *arguments: Any) -> None:
+    def __init__(self, folder: Path, *arguments: Any, fault: str = "") -> None:
         self.folder = folder
-        self.process = context.Process(target=_run, args=(str(folder), [str(argument) for argument in arguments]))
+        words = [str(argument) for argument in arguments]
+        self.process = context.Process(target=_run, args=(str(folder), words, fault))
         self.process.start()
 
     def kill(self) -> None:
@@ -41,6 +43,17 @@ class Command:
             raise TimeoutError(f"still running after {seconds} s: {self.errors}")
         return self.process.exitcode, self.errors
 
+    def others(self) -> list[int]:
+        """The processes beside the first one that train with it."""
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it has ended
+                session = int((folder / "stat").read_text().rpartition(")")[2].split()[3])
+                mine = session == self.process.pid != int(folder.name)
+                if mine and str(SCRIPT).encode() in (folder / "cmdline").read_bytes():
+                    found.append(int(folder.name))
+        return found
+
     @property
     def errors(self) -> str:
         return (self.folder / "stderr.txt").read_text()
@@ -52,7 +65,7 @@ class Command:
         self.kill()
 
 
-def _run(folder: str, arguments: list[str]) -> None:
+def _run(folder: str, arguments: list[str], fault: str) -> None:
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(folder)
@@ -62,6 +75,7 @@ def _run(folder: str, arguments: list[str]) -> None:
 
     torch.set_num_threads(1)
     os.fsync = lambda _: None  # guards against a loss of power, which is not tested
+    os.environ["FAULT"] = fault
     os.environ["PYTHONPATH"] = str(SCRIPT.parents[2])  # for further processes
     from tests.command.command import run
 

@@ -71,9 +71,40 @@ def test_told_to_end_both_do_and_go_on_to_the_same_weights(pair, tmp_path):
 def test_all_end_when_the_first_one_fails(app):
     (app.folder / "cache").write_text("not a folder")
     with Command(app.folder, "fit", "--config", "tiny.yaml", *TWO) as process:
-        status, errors = process.wait(100)
+        status, errors = process.wait()
     assert status == 2
     assert "cannot be made: Not a directory" in errors and "Traceback" not in errors
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_all_end_when_one_fails_in_training(pair, tmp_path, rank):
+    pair.copy(tmp_path)
+    shutil.rmtree(tmp_path / "run")
+    with Command(tmp_path, "fit", "--config", "tiny.yaml", *TWO, fault=f"{rank}:7") as process:
+        status, errors = process.wait()
+        assert status != 0 and errors.count("RuntimeError: the sky fell") == 1
+        assert errors.count("Traceback") == 1  # and none of what the other one waited in
+        assert gone(process)
+
+
+def test_all_end_when_one_is_killed_in_training(pair, tmp_path):
+    pair.copy(tmp_path)
+    shutil.rmtree(tmp_path / "run")
+    with Command(tmp_path, "fit", "--config", "tiny.yaml", *TWO) as process:
+        while process.process.is_alive() and not (tmp_path / "run/checkpoints/last.ckpt").exists():
+            time.sleep(0.01)
+        (other,) = process.others()
+        os.kill(other, signal.SIGKILL)
+        status, errors = process.wait()
+    assert status != 0 and len(errors.splitlines()) <= 1, errors
+
+
+def gone(process: Command) -> bool:
+    """Whether all of its processes end within a minute."""
+    deadline = time.monotonic() + 60
+    while process.others() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not process.others()
 
 
 def scores(application):

@@ -1,5 +1,6 @@
 """A training that was stopped, in whatever way, goes on to the same weights to the bit."""
 
+import multiprocessing
 import os
 import shutil
 import signal
@@ -179,6 +180,13 @@ def test_signals_in_simulating_end_it_quietly(app, monkeypatch, number, status):
     assert len(app.simulations()) == 2 and not [*app.folder.rglob(".tmp-*")]
     assert app("simulate").status == 0 and len(app.simulations()) == 9
     assert "test: 1 simulations made" in app.log("simulate")
+
+
+def test_a_killed_process_that_loads_data_ends_it_in_one_line(stopped, monkeypatch):
+    stop_at(monkeypatch, 4, lambda: [os.kill(child.pid, signal.SIGKILL) for child in multiprocessing.active_children()])
+    ended = stopped("fit", "--data.init_args.num_workers", 1)
+    assert ended.status == 1 and len(ended.err.splitlines()) == 1 and "num_workers" in ended.err
+    assert stopped.checkpoint()["global_step"] == 3
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated"])
