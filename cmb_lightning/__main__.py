@@ -3,11 +3,15 @@
 Worker processes import this module before they work: it must stay light, so the rest is imported when the command runs.
 """
 
+import sys
+
 
 def main() -> None:
     """Run the command."""
-    from cmb_lightning.cli import main as run
-
+    try:
+        from cmb_lightning.cli import main as run
+    except KeyboardInterrupt:  # importing takes seconds
+        sys.exit(130)
     run()
 
 
