@@ -74,7 +74,7 @@ def test_tensorboard_has_losses_metrics_and_figures(project):
     scalars = events.Tags()["scalars"]
     assert {"train/loss", "val/loss", "val/network/RMSE/b20", "val/ilc/RMSE/full", "val/linear/R2/full"} <= {*scalars}
     assert [event.step for event in events.Scalars("val/loss")] == [2, 5]
-    assert {"sky/I", "spectra/TT"} <= {*events.Tags()["images"]}
+    assert {"maps/I", "residual pixels/I", "RMSE/I"} <= {*events.Tags()["images"]}
 
 
 def test_scores_are_shown_and_kept(project):
