@@ -48,6 +48,7 @@ class NeedletILC(ClassicalMethod):
     ) -> None:
         super().__init__(layout, pixels)
         self.bias = check_bias(bias)
+        self._warned: set[int] = set()
         usual = default_peaks(layout.lmax)
         self.needlets = Needlets(peaks or usual[min(1, len(usual) - 1) :], layout.nside, layout.lmax)
         self.regional = LinearEstimate(layout, peaks=peaks, regions=check_regions(regions))
@@ -83,13 +84,7 @@ class NeedletILC(ClassicalMethod):
                 break
             chosen = covariance, fwhm, lost
             if lost > self.bias:
-                log.warning(
-                    "needlet ILC: scale %d absorbs %.1f %% of the CMB even with one window for the whole sphere, more "
-                    "than bias %.1f %%: raise the first of `peaks`.",
-                    scale,
-                    100 * lost,
-                    100 * self.bias,
-                )
+                self._warn(scale, lost)
                 break
         covariance, fwhm, lost = chosen
         weights = np.zeros((len(observed), covariance.shape[-1]))
@@ -98,6 +93,18 @@ class NeedletILC(ClassicalMethod):
 
     def settings(self) -> list[Any]:
         return [self.regional.regions, self.regional.peaks]
+
+    def _warn(self, scale: int, lost: float) -> None:
+        """Say once for each scale that the bound cannot be held."""
+        if scale not in self._warned:
+            self._warned.add(scale)
+            log.warning(
+                "needlet ILC: scale %d absorbs %.1f %% of the CMB even with one window for the whole sphere, more than "
+                "bias %.1f %%: raise the first of `peaks`.",
+                scale,
+                100 * lost,
+                100 * self.bias,
+            )
 
     def fit(self, samples: Samples) -> dict[str, np.ndarray]:
         return self.regional.fit(samples, self.pixels).weights.arrays()
