@@ -28,6 +28,7 @@ from cmb_lightning.results.healpix_map import HealpixMap, Ordering, is_misordere
 UNSEEN = -1.6375e30
 """HEALPix's value for a pixel without data."""
 
+_SPARSEST = 100_000  # a patch of half a square degree; a tiny file must not ask for gigabytes
 _GZIP_MAX_RATIO = 1032  # what deflate can reach: no file can honestly hold more
 _DAMAGE = (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, zlib.error, fits.VerifyError)
 _STRUCTURE = re.compile(
@@ -242,6 +243,8 @@ def _pixels(table: fits.BinTableHDU, column: int, nside: int, path: Path) -> tup
     count = header["NAXIS2"] * int(repeat or 1)
     if not explicit and count != npix:
         raise ConfigError(f"{path}: holds {count} pixels, nside {nside} has {npix}: it is cut short or misnamed.")
+    if explicit and npix > _SPARSEST * count:
+        raise ConfigError(f"{path}: holds {count} pixels of a sphere of {npix}: too few to be worth a map of them all.")
     read = np.asarray(table.data.field(column)).ravel()
     if explicit:
         numbers = [k for k, name in enumerate(table.columns.names) if name.upper() in PIXEL_COLUMNS]

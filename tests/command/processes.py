@@ -76,6 +76,8 @@ def _run(folder: str, arguments: list[str], fault: str) -> None:
     torch.set_num_threads(1)
     os.fsync = lambda _: None  # guards against a loss of power, which is not tested
     os.environ["FAULT"] = fault
+    if Path("/dev/shm").is_dir():
+        os.environ["TMPDIR"] = "/dev/shm"  # another file system, from which nothing can be renamed into the run
     os.environ["PYTHONPATH"] = str(SCRIPT.parents[2])  # for further processes
     from tests.command.command import run
 

@@ -177,6 +177,20 @@ def test_allocation_bombs(path, where, packed):
         read_map(path)
 
 
+def test_a_few_pixels_are_no_finest_sphere(path):
+    """A file of kilobytes must not ask for gigabytes."""
+    numbers = np.arange(50)
+    columns = [fits.Column("PIXEL", "J", array=numbers), fits.Column("I", "E", array=numbers + 1.0, unit="uK_CMB")]
+    table = fits.BinTableHDU.from_columns(columns)
+    table.header.update(PIXTYPE="HEALPIX", ORDERING="RING", NSIDE=8192, COORDSYS="G", INDXSCHM="EXPLICIT")
+    table.writeto(path)
+    with pytest.raises(ConfigError, match="map.fits: holds 50 pixels of a sphere of 805306368"):
+        read_map(path)
+    table.header["NSIDE"] = 64
+    table.writeto(path, overwrite=True)
+    assert np.count_nonzero(~read_map(path).bad) == 50
+
+
 def test_every_byte_matters_in_own_files(path):
     write_map(path, smooth_map()[None], ["I"], "uK_CMB")
     content = bytearray(path.read_bytes())
