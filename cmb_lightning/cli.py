@@ -208,8 +208,8 @@ class CleaningCLI(LightningCLI):
         kwargs["ckpt_path"] = self._wanted_checkpoint(kwargs.get("ckpt_path"))
         run(**kwargs | {"verbose": False})
         if self.trainer.is_global_zero:
-            print_scores(self.model.scores)
-            paths = write_scores(self.model.scores, self.run_folder.path / self.subcommand)
+            print_scores(self.model.scores, self.model.calibration)
+            paths = write_scores(self.model.scores, self.run_folder.path / self.subcommand, self.model.calibration)
             if self.model.parts:
                 paths.append(write_parts(self.model.parts, self.run_folder.path / self.subcommand))
             self._tell_floor()

@@ -1,6 +1,7 @@
 """One network for several fields: it sees the inputs of all of them and corrects each one's own estimate."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 
 import numpy as np
 import torch
@@ -69,6 +70,11 @@ class Joint(Method):
             own = {name: tuple(values[rows[name]] for values in pair) for name, pair in extremes.items()}
             part.learn_scales(own, linear and linear[field])
 
+    def learn_pixels(self, skies: Callable[[], Iterable[dict[str, Tensor]]]) -> None:
+        """See `Method.learn_pixels`; the targets are I, E and B."""
+        for field, part in self.parts.items():
+            part.learn_pixels(partial(self._skies_of, field, skies))
+
     @property
     def unit(self) -> Tensor:
         return torch.stack([part.unit.reshape(1) for part in self.parts.values()])
@@ -82,6 +88,14 @@ class Joint(Method):
         said = outputs.split([part.network_channels[1] for part in self.parts.values()], dim=1)
         pairs = zip(self.parts.items(), said, strict=True)
         return torch.cat([part.cleaned(one, own[field]) for (field, part), one in pairs], dim=1)
+
+    def brightness(self, batch: dict[str, Tensor]) -> Tensor:
+        own = self._split(batch)
+        return torch.cat([part.brightness(own[field]) for field, part in self.parts.items()], dim=1)
+
+    def _skies_of(self, field: str, skies: Callable[[], Iterable[dict[str, Tensor]]]) -> Iterator[dict[str, Tensor]]:
+        row = self.layout.fields.index(field)
+        return (self._split(sky)[field] | {"target": sky["target"][:, row : row + 1]} for sky in skies())
 
     def _split(self, batch: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         """The entries of each field, from those that `FieldPreparation` joined."""

@@ -68,7 +68,7 @@ class MaskedLoss(nn.Module):
     """A loss on the pixels of a mask, near its edge on maps that fade to zero.
 
     Args:
-        loss: Taken on (prediction, target).
+        loss: Taken on (prediction, target) and, where it is a likelihood, the stated errors.
         mask: The mask.
     """
 
@@ -82,6 +82,12 @@ class MaskedLoss(nn.Module):
         self.register_buffer("pixels", torch.from_numpy(pixels), persistent=False)
         self.register_buffer("weight", torch.from_numpy(mask.weight[pixels]).float(), persistent=False)
 
-    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """The loss of maps of shape (batch, field, npix), NESTED."""
-        return self.loss(prediction[..., self.pixels] * self.weight, target[..., self.pixels] * self.weight)
+    def forward(self, *maps: Tensor) -> Tensor:
+        """The loss of prediction, target and perhaps stated errors, each (batch, field, npix), NESTED."""
+        faded = [values[..., self.pixels] * self.weight for values in maps]
+        if getattr(self.loss, "whole_sky", False):
+            faded = [
+                torch.zeros_like(whole).index_copy(-1, self.pixels, part)
+                for whole, part in zip(maps, faded, strict=True)
+            ]
+        return self.loss(*faded)

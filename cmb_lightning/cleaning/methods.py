@@ -1,7 +1,8 @@
 """The ways of using a network: correct a linear estimate, or map bands to the CMB."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Literal
 
 import numpy as np
 import torch
@@ -100,6 +101,9 @@ class Method(nn.Module, ABC):
     def learn_scales(self, extremes: Mapping[str, tuple[np.ndarray, np.ndarray]], linear: TrainedLinear) -> None:
         """Take what scales inputs and outputs from the training data, once, before training."""
 
+    def learn_pixels(self, skies: Callable[[], Iterable[dict[str, Tensor]]]) -> None:
+        """Take what extremes do not tell from some prepared training skies with their `target`: here nothing."""
+
     @property
     @abstractmethod
     def unit(self) -> Tensor:
@@ -112,6 +116,16 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def cleaned(self, outputs: Tensor, batch: dict[str, Tensor]) -> Tensor:
         """Cleaned maps [uK_CMB], shape (batch, field, npix), NESTED, from what the network says of the batch."""
+
+    def brightness(self, batch: dict[str, Tensor]) -> Tensor:
+        """What the errors before training go with, shape (batch, field, npix), NESTED.
+
+        The rms of the templates, what bands put into a linear estimate besides the CMB; where there are none, nothing.
+        """
+        if "templates" in batch:
+            return batch["templates"].float().square().mean(dim=1, keepdim=True).sqrt()
+        inputs = batch["inputs"]
+        return torch.ones(len(inputs), len(self.layout.fields), inputs.shape[-1], device=inputs.device)
 
     def forward(self, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         """Cleaned maps [uK_CMB], shape (batch, field, npix), NESTED."""
@@ -178,15 +192,24 @@ class Residual(Method):
 
 
 class Direct(Method):
-    """Bands in, CMB out, both scaled from their extremes in training to 0 ... 1, as in CMB-ML."""
+    """Bands in, CMB out, both scaled by what their maps are like in training.
+
+    Args:
+        layout: The maps' layout.
+        scaling: `minmax`: from the extremes to 0 ... 1, as in CMB-ML. `standard`: to mean 0 and standard deviation 1.
+            `robust`: to median 0 and median absolute deviation 1 (as a standard deviation), which a bright Galaxy does
+            not change. `asinh`: as robust, then the bands' asinh, so that the Galaxy does not outweigh the sky.
+    """
 
     low: Tensor
     span: Tensor
     target_low: Tensor
     target_span: Tensor
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, scaling: Literal["minmax", "standard", "robust", "asinh"] = "minmax") -> None:
         super().__init__(layout)
+        self.scaling = scaling
+        # `low` becomes 0 and `low` + `span` becomes 1.
         for name, count in (("low", len(layout.channels)), ("target_low", len(layout.fields))):
             self.register_buffer(name, torch.full((count, 1), torch.nan))
             self.register_buffer(name.replace("low", "span"), torch.full((count, 1), torch.nan))
@@ -201,16 +224,40 @@ class Direct(Method):
     def learn_scales(self, extremes: Mapping[str, tuple[np.ndarray, np.ndarray]], linear: TrainedLinear) -> None:
         for prefix, name in (("", "inputs"), ("target_", "target")):
             low, high = (torch.from_numpy(np.asarray(v, dtype=np.float32))[:, None] for v in extremes[name])
-            getattr(self, prefix + "low").copy_(low)
-            # A constant channel carries nothing: any width will do, but not zero.
-            getattr(self, prefix + "span").copy_(torch.where(high > low, high - low, torch.ones_like(low)))
+            self._scale(prefix, low, high - low)
+
+    def learn_pixels(self, skies: Callable[[], Iterable[dict[str, Tensor]]]) -> None:
+        if self.scaling == "minmax":
+            return
+        known = list(skies())
+        for prefix, name in (("", "inputs"), ("target_", "target")):
+            pixels = torch.cat([sky[name].transpose(0, 1).flatten(1) for sky in known], dim=1)
+            self._scale(prefix, *(_standard(pixels) if self.scaling == "standard" else _robust(pixels)))
+
+    def _scale(self, prefix: str, low: Tensor, span: Tensor) -> None:
+        getattr(self, prefix + "low").copy_(low)
+        # A constant channel carries nothing: any width will do, but not zero.
+        getattr(self, prefix + "span").copy_(torch.where(span > 0, span, torch.ones_like(span)))
 
     @property
     def unit(self) -> Tensor:
         return self.target_span
 
     def inputs(self, batch: dict[str, Tensor]) -> Tensor:
-        return (batch["inputs"] - self.low) / self.span
+        scaled = (batch["inputs"] - self.low) / self.span
+        return torch.asinh(scaled) if self.scaling == "asinh" else scaled
 
     def cleaned(self, outputs: Tensor, batch: dict[str, Tensor]) -> Tensor:
         return outputs.float() * self.target_span + self.target_low
+
+
+def _standard(pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each row, shape (row, 1)."""
+    deviation, mean = torch.std_mean(pixels.double(), dim=1, keepdim=True)
+    return mean, deviation
+
+
+def _robust(pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Median of each row, and its median absolute deviation as that of a Gaussian, shape (row, 1)."""
+    median = pixels.median(dim=1, keepdim=True).values
+    return median, 1.4826 * (pixels - median).abs().median(dim=1, keepdim=True).values

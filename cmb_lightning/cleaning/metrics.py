@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from cmb_lightning.cleaning.scores import METRICS, Scores, gather_scores, score_regions
+from cmb_lightning.cleaning.scores import CALIBRATION, METRICS, Scores, gather_scores, score_regions
 
 
 class SkyMetrics(Metric):
@@ -25,6 +25,7 @@ class SkyMetrics(Metric):
 
     is_differentiable = False
     full_state_update = False
+    names = METRICS
     rows: list[Tensor]
 
     def __init__(self, regions: Mapping[str, np.ndarray | Tensor], fields: Sequence[str] = ("I",)) -> None:
@@ -51,25 +52,41 @@ class SkyMetrics(Metric):
         Raises:
             ValueError: If the shapes differ from each other or from the regions'.
         """
+        self._keep(index, prediction, target)
+
+    def _keep(self, index: Tensor, *maps: Tensor) -> None:
         npix = next(iter(self.regions.values())).size
         expected = (len(index), len(self.fields), npix)
-        if tuple(prediction.shape) != expected or tuple(target.shape) != expected:
-            raise ValueError(
-                f"prediction {tuple(prediction.shape)} and target {tuple(target.shape)} must both be {expected}:"
-                " (batch, field, npix)."
-            )
+        if any(tuple(values.shape) != expected for values in maps):
+            shapes = ", ".join(str(tuple(values.shape)) for values in maps)
+            raise ValueError(f"Maps to score have shapes {shapes}; all must be {expected}: (batch, field, npix).")
         # MPS has no float64
         device = "cpu" if self.device.type == "mps" else self.device
-        predicted, true = prediction.detach().double().cpu(), target.detach().double().cpu()
-        for sim, p, t in zip(index.tolist(), predicted.numpy(), true.numpy(), strict=True):
-            row = np.concatenate([[sim], score_regions(p, t, self.regions).ravel()])
+        arrays = [values.detach().double().cpu().numpy() for values in maps]
+        for sim, prediction, target, *sigma in zip(index.tolist(), *arrays, strict=True):
+            row = np.concatenate([[sim], score_regions(prediction, target, self.regions, *sigma).ravel()])
             self.rows.append(torch.from_numpy(row).to(device))
 
     def compute(self) -> Scores:
         """The scores of all simulations seen, in the order of their numbers, each once."""
         rows = torch.cat(self.rows) if isinstance(self.rows, list) and self.rows else self.rows
         flat = torch.as_tensor(rows, dtype=torch.float64, device="cpu").numpy()
-        shape = (len(self.fields), len(self.regions), len(METRICS))
+        shape = (len(self.fields), len(self.regions), len(self.names))
         table = flat.reshape(-1, 1 + int(np.prod(shape)))
         per_sim = {int(row[0]): row[1:].reshape(shape) for row in table[::-1]}  # of repeats the first one stays
-        return gather_scores(per_sim, self.fields, tuple(self.regions))
+        return gather_scores(per_sim, self.fields, tuple(self.regions), self.names)
+
+
+class SkyCalibration(SkyMetrics):
+    """Coverage at 68, 95 and 99.7 %, mean and spread of the z-score, per simulation, field and region.
+
+    Args:
+        regions: As for `SkyMetrics`.
+        fields: As for `SkyMetrics`.
+    """
+
+    names = CALIBRATION
+
+    def update(self, prediction: Tensor, target: Tensor, index: Tensor, sigma: Tensor) -> None:
+        """Score the stated errors [uK_CMB] of a batch, all as for `SkyMetrics`."""
+        self._keep(index, prediction, target, sigma)

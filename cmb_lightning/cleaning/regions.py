@@ -59,6 +59,28 @@ def sky_regions(nside: int, cuts: tuple[float, ...] = (20.0,)) -> dict[str, np.n
     return regions | {f"b{cut:g}": galactic_mask(nside, cut) for cut in cuts}
 
 
+def latitude_bands(
+    nside: int, kept: np.ndarray | None = None, edges: tuple[float, ...] = (0.0, 10.0, 20.0, 40.0, 90.0)
+) -> dict[str, np.ndarray]:
+    """The sky, and bands of Galactic latitude |b| that it falls into.
+
+    Args:
+        nside: HEALPix resolution.
+        kept: The part of the sky that counts, bool, shape (npix,), NESTED; all when None.
+        edges: Where bands end [degrees], rising from 0 to 90.
+
+    Returns:
+        Region name (`full`, or `mask` for a part; `b0-10`, ...) to mask, bool, shape (npix,), NESTED; none is empty.
+    """
+    sky = np.ones(12 * nside**2, dtype=bool) if kept is None else kept
+    above = [sky, *(sky & galactic_mask(nside, edge) for edge in edges[1:-1]), np.zeros_like(sky)]
+    bands = {
+        f"b{low:g}-{high:g}": wide & ~narrow
+        for low, high, wide, narrow in zip(edges, edges[1:], above, above[1:], strict=False)
+    }
+    return {"full" if kept is None else "mask": sky} | {name: band for name, band in bands.items() if band.any()}
+
+
 def apodise(mask: np.ndarray, width_degrees: float) -> np.ndarray:
     """A weight that falls smoothly to zero at a mask's edges, inside it: sharp edges couple distant multipoles.
 

@@ -7,12 +7,13 @@ import lightning as L
 import numpy as np
 from torch import Tensor
 
+from cmb_lightning.cleaning.error_bars import Cleaned
 from cmb_lightning.cleaning.linear import noise_floor
 from cmb_lightning.cleaning.masks import Mask
-from cmb_lightning.cleaning.metrics import SkyMetrics
+from cmb_lightning.cleaning.metrics import SkyCalibration, SkyMetrics
 from cmb_lightning.cleaning.preparation import harmonics
-from cmb_lightning.cleaning.regions import sky_regions
-from cmb_lightning.cleaning.scores import Scores, gather_scores
+from cmb_lightning.cleaning.regions import latitude_bands, sky_regions
+from cmb_lightning.cleaning.scores import CALIBRATION, Scores, gather_scores
 from cmb_lightning.data.datasets import Preparation
 from cmb_lightning.data.layout import Layout
 from cmb_lightning.sky.units import parse
@@ -22,7 +23,7 @@ class ScoredTask(L.LightningModule):
     """Cleans maps, scores them on the data module's splits and predicts them; how it cleans is its subclass's.
 
     A subclass has `forward`, which takes a prepared batch to cleaned maps [uK_CMB], shape (batch, field, npix), NESTED,
-    and `preparation`.
+    and `preparation`; where it states error bars, also `clean`.
 
     Args:
         layout: What the maps look like; the data module gives it.
@@ -34,9 +35,11 @@ class ScoredTask(L.LightningModule):
     Attributes:
         scores: After a validation or test: by split and method, the task's own method first.
         parts: After a test of a linear method: what each part of the sky leaves, by split and part; its RMSE counts.
+        calibration: After them, where error bars are stated: what these are worth, by split and method, over the sky
+            and in bands of Galactic latitude.
         latitude_cut: The Galactic latitude [degrees] of that name.
         last_example: The first batch of the last validation: `index` (batch,), `truth`, the maps of the task's own
-            method and of the baselines, (batch, field, npix).
+            method and of the baselines, and `sigma`, the errors that it states, if any, (batch, field, npix).
 
     Raises:
         ConfigError: If the mask does not fit the maps.
@@ -51,6 +54,9 @@ class ScoredTask(L.LightningModule):
     trains = True
     """Whether there is something to train, and a checkpoint without which nothing can be cleaned."""
 
+    states_errors = False
+    """Whether `clean` gives standard errors."""
+
     def __init__(self, layout: Layout, latitude_cut: str, mask: str | None, apodisation: str) -> None:
         super().__init__()
         self.layout = layout
@@ -62,12 +68,18 @@ class ScoredTask(L.LightningModule):
         self.metrics: dict[tuple[str, str], SkyMetrics] = {}
         self.scores: dict[tuple[str, str], Scores] = {}
         self.parts: dict[tuple[str, str], Scores] = {}
+        self.calibration_metrics: dict[tuple[str, str], SkyCalibration] = {}
+        self.calibration: dict[tuple[str, str], Scores] = {}
         self.last_example: dict[str, Tensor] = {}
 
     @property
     def combines(self) -> bool:
         """Whether linear methods work here: one channel leaves nothing to combine, and Q and U are no scalars."""
         return len(self.layout.channels) > 1 and self.layout.fields == ("I",)
+
+    def clean(self, batch: dict[str, Tensor]) -> Cleaned:
+        """Cleaned maps of a prepared batch and, where they are stated, their standard errors."""
+        return Cleaned(self(batch))
 
     def preparation(self, scored: bool) -> Preparation:
         """What a data set does with the maps.
@@ -89,7 +101,14 @@ class ScoredTask(L.LightningModule):
         """Names under which a training logs what callbacks can wait for."""
         none = gather_scores({}, self.layout.fields, tuple(self.regions)).means()
         methods = (self.method_name, *self.baselines)
-        return {"train/loss", "val/loss", "epoch", "step", *(f"val/{name}/{key}" for name in methods for key in none)}
+        names = {"train/loss", "val/loss", "epoch", "step", *(f"val/{name}/{key}" for name in methods for key in none)}
+        if self.states_errors:
+            none = gather_scores({}, self.layout.fields, tuple(self._bands()), CALIBRATION).means()
+            names |= {f"val/{self.method_name}/{key}" for key in none}
+        return names
+
+    def _bands(self) -> dict[str, np.ndarray]:
+        return latitude_bands(self.layout.nside, None if self.mask is None else self.mask.kept)
 
     def on_validation_start(self) -> None:
         # For every split in every process, also one without a simulation of it: they are computed together.
@@ -98,6 +117,12 @@ class ScoredTask(L.LightningModule):
             for split in self.trainer.datamodule.inference_splits
             for name in (self.method_name, *self.baselines)
         }
+        bands = self._bands()
+        self.calibration_metrics = {
+            (split, name): SkyCalibration(bands, self.layout.fields).to(self.device)
+            for split, name in self.metrics
+            if self.states_errors and name == self.method_name
+        }
 
     def on_test_start(self) -> None:
         self.on_validation_start()
@@ -105,24 +130,28 @@ class ScoredTask(L.LightningModule):
     def validation_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
         self._validated(batch, self._score(batch, dataloader_idx), batch_idx, dataloader_idx)
 
-    def _validated(self, batch: dict[str, Any], prediction: Tensor, batch_idx: int, dataloader_idx: int) -> None:
+    def _validated(self, batch: dict[str, Any], cleaned: Cleaned, batch_idx: int, dataloader_idx: int) -> None:
         """Keep the first batch, for pictures."""
         if batch_idx == 0 and dataloader_idx == 0:
-            maps = {"truth": batch["target"], self.method_name: prediction}
+            maps = {"truth": batch["target"], self.method_name: cleaned.maps}
             maps |= {name: batch[name] for name in self.baselines}
+            maps |= {} if cleaned.sigma is None else {"sigma": cleaned.sigma}
             self.last_example = {"index": batch["index"]} | maps
 
     def test_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
         self._score(batch, dataloader_idx)
 
-    def _score(self, batch: dict[str, Any], dataloader_idx: int) -> Tensor:
+    def _score(self, batch: dict[str, Any], dataloader_idx: int) -> Cleaned:
         split = self.trainer.datamodule.inference_splits[dataloader_idx]
-        prediction = self(batch)
+        cleaned = self.clean(batch)
         for (scored, name), metric in self.metrics.items():
             if scored == split:
-                maps = prediction if name == self.method_name else batch[name]
+                maps = cleaned.maps if name == self.method_name else batch[name]
                 metric.update(maps, batch["target"], batch["index"])
-        return prediction
+        if cleaned.sigma is not None:
+            bars = self.calibration_metrics[split, self.method_name]
+            bars.update(cleaned.maps, batch["target"], batch["index"], cleaned.sigma)
+        return cleaned
 
     def on_validation_epoch_end(self) -> None:
         self._gather("val")
@@ -132,15 +161,18 @@ class ScoredTask(L.LightningModule):
 
     def _gather(self, stage: str) -> None:
         self.scores = {key: metric.compute() for key, metric in self.metrics.items()}
+        self.calibration = {key: metric.compute() for key, metric in self.calibration_metrics.items()}
         splits = {split for split, _ in self.scores}
-        for (split, name), scores in self.scores.items():
+        for (split, name), scores in (*self.scores.items(), *self.calibration.items()):
             place = f"{stage}/{split}" if len(splits) > 1 else stage
             for key, value in scores.means().items():
                 self.log(f"{place}/{name}/{key}", value, sync_dist=True, add_dataloader_idx=False)
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
         split = self.trainer.datamodule.inference_splits[dataloader_idx]
-        return {"prediction": self(batch).float(), "index": batch["index"], "split": split}
+        cleaned = self.clean(batch)
+        errors = {} if cleaned.sigma is None else {"sigma": cleaned.sigma.float()}
+        return {"prediction": cleaned.maps.float(), "index": batch["index"], "split": split} | errors
 
     def noise_floor(self, split: str, n_sims: int = 8) -> float | None:
         """RMSE [uK_CMB] that noise alone leaves at best, from a split's first simulations.

@@ -2,11 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
 METRICS = ("MAE", "RMSE", "NRMSE", "PSNR", "R2", "Pearson")
 """MAE and RMSE in the maps' unit, PSNR in dB, the others without unit."""
+
+CALIBRATION = ("coverage68", "coverage95", "coverage99.7", "z_mean", "z_spread")
+"""Of error bars, without unit: the fraction of pixels whose error is within the 68, 95 and 99.7 % interval of the
+Gaussian that is stated; mean and standard deviation of the error over the stated one."""
+
+INTERVALS = tuple(NormalDist().inv_cdf(0.5 + level / 2) for level in (0.68, 0.95, 0.997))
 
 LOWER_IS_BETTER = frozenset({"MAE", "RMSE", "NRMSE"})
 
@@ -42,24 +49,39 @@ def score_maps(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return np.stack(values, axis=-1)
 
 
-def score_regions(prediction: np.ndarray, truth: np.ndarray, regions: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The metrics of one prediction on several parts of the sky.
+def score_errors(prediction: np.ndarray, truth: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+    """How the errors of one prediction compare with those that it states, in float64.
+
+    Args:
+        prediction: Pixels [uK_CMB], shape (..., pixel), in any ordering.
+        truth: The same pixels of the truth, same shape.
+        sigma: Their stated standard errors [uK_CMB], same shape.
+
+    Returns:
+        One value per entry of `CALIBRATION`, shape (..., metric).
+    """
+    z = (np.asarray(prediction, dtype=np.float64) - truth) / sigma
+    within = [np.mean(np.abs(z) <= interval, axis=-1) for interval in INTERVALS]
+    return np.stack([*within, z.mean(axis=-1), z.std(axis=-1)], axis=-1)
+
+
+def score_regions(
+    prediction: np.ndarray, truth: np.ndarray, regions: Mapping[str, np.ndarray], sigma: np.ndarray | None = None
+) -> np.ndarray:
+    """The metrics of one prediction, or of its error bars where they are given, on several parts of the sky.
 
     Args:
         prediction: Maps [uK_CMB], shape (field, npix), ordered as the masks are.
         truth: The true maps, same shape.
         regions: Name to mask, bool, shape (npix,).
+        sigma: Stated standard errors, same shape.
 
     Returns:
         Values, float64, shape (field, region, metric).
     """
-    return np.stack(
-        [
-            score_maps(prediction, truth) if mask.all() else score_maps(prediction[..., mask], truth[..., mask])
-            for mask in regions.values()
-        ],
-        axis=-2,
-    )
+    score, maps = (score_maps, (prediction, truth)) if sigma is None else (score_errors, (prediction, truth, sigma))
+    scored = [score(*(maps if mask.all() else [m[..., mask] for m in maps])) for mask in regions.values()]
+    return np.stack(scored, axis=-2)
 
 
 @dataclass
@@ -121,9 +143,14 @@ class Scores:
         ]
 
 
-def gather_scores(per_sim: Mapping[int, np.ndarray], fields: Sequence[str], regions: Sequence[str]) -> Scores:
+def gather_scores(
+    per_sim: Mapping[int, np.ndarray],
+    fields: Sequence[str],
+    regions: Sequence[str],
+    metrics: tuple[str, ...] = METRICS,
+) -> Scores:
     """Scores of simulations that were scored one by one (with `score_regions`), in the order of their numbers."""
     sims = np.array(sorted(per_sim), dtype=np.int64)
-    shape = (len(sims), len(fields), len(regions), len(METRICS))
+    shape = (len(sims), len(fields), len(regions), len(metrics))
     values = np.array([per_sim[int(sim)] for sim in sims], dtype=np.float64).reshape(shape)
-    return Scores(sims, values, tuple(fields), tuple(regions))
+    return Scores(sims, values, tuple(fields), tuple(regions), metrics)

@@ -1,7 +1,7 @@
 """The LightningModule of networks: a method, a network, a loss, and scores beside the linear results."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from cmb_lightning.cleaning.classical import PixelILC
+from cmb_lightning.cleaning.error_bars import Cleaned, ErrorBars, predictive
 from cmb_lightning.cleaning.fitted import FIT_SIMS, known_errors, load_weights, save_weights
 from cmb_lightning.cleaning.linear import LinearEstimate, LinearWeights
+from cmb_lightning.cleaning.losses import GaussianLikelihood, HarmonicLikelihood  # noqa: F401  known by their names
 from cmb_lightning.cleaning.masks import MaskedLoss
 from cmb_lightning.cleaning.methods import Method, Residual, TrainedLinear
 from cmb_lightning.cleaning.preparation import WithBaselines
@@ -22,8 +24,11 @@ from cmb_lightning.cleaning.scored import ScoredTask
 from cmb_lightning.data.datasets import Preparation
 from cmb_lightning.data.layout import Layout
 from cmb_lightning.errors import ConfigError
+from cmb_lightning.networks.bayesian import MonteCarloDropout
 from cmb_lightning.networks.unet import HealpixUNet
 from cmb_lightning.sphere.patches import Patches, PatchGrid
+
+SCALE_SIMS = 8  # skies that tell how maps are scaled: each has pixels enough
 
 
 class CleaningTask(ScoredTask):
@@ -33,7 +38,8 @@ class CleaningTask(ScoredTask):
         layout: What the maps look like; the data module gives it.
         method: How the network is used: `Residual` corrects the trained linear estimate, `Direct` maps bands to CMB.
         network: Class of the network; it is given input channels, output channels and nside.
-        loss: Class of the loss, taken on (prediction, target) in units of the method's typical error.
+        loss: Class of the loss, taken on (prediction, target) in units of the method's typical error. With the
+            likelihood `GaussianLikelihood` the network states error bars too, and the loss is given them.
         optimizer: Class of the optimizer; it is given the parameters.
         scheduler: Class of the learning-rate schedule, stepped every batch; it is given the optimizer and the number
             of steps.
@@ -74,8 +80,14 @@ class CleaningTask(ScoredTask):
                 f"model.method: Residual compares two or more bands in temperature, not {list(layout.channels)}; "
                 "set data fields to [I], or use Direct."
             )
-        self.network = network(*self.method.network_channels, layout.nside)
-        self.loss = loss() if self.mask is None else MaskedLoss(loss(), self.mask)
+        error = loss()
+        self.error_bars = ErrorBars(len(layout.fields)) if getattr(error, "states_errors", False) else None
+        channels, outputs = self.method.network_channels
+        outputs += len(layout.fields) if self.error_bars is not None else 0
+        self.network = network(channels, outputs, layout.nside)
+        draws = isinstance(self.network, MonteCarloDropout) and self.network.passes > 1
+        self.states_errors = self.error_bars is not None or draws
+        self.loss = error if self.mask is None else MaskedLoss(error, self.mask)
         self.hedge = hedge
         self.optimizer, self.scheduler = optimizer, scheduler
 
@@ -96,6 +108,16 @@ class CleaningTask(ScoredTask):
         if self.linear is not None:
             self.linear.store(LinearWeights.of(load_weights(self._weights_file())))
         self.method.learn_scales(self.trainer.datamodule.scaling(), self.linear)
+        self.method.learn_pixels(self._skies)
+        if self.error_bars is not None:
+            self.error_bars.learn(self.method, self._skies())
+
+    def _skies(self) -> Iterator[dict[str, Tensor]]:
+        """The first training skies, prepared, each a batch of one."""
+        skies = self.trainer.datamodule.evaluation_dataset("train")
+        for index in range(min(len(skies), SCALE_SIMS)):
+            maps = {name: value for name, value in skies[index].items() if isinstance(value, np.ndarray)}
+            yield {name: torch.from_numpy(value)[None] for name, value in maps.items()}
 
     def _weights_file(self) -> Path:
         return Path(self.trainer.default_root_dir) / "linear_weights.safetensors"
@@ -126,13 +148,28 @@ class CleaningTask(ScoredTask):
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         """Cleaned maps [uK_CMB], shape (batch, field, npix), NESTED, from a prepared batch."""
-        return self.method(self.network, batch)
+        return self.clean(batch).maps
+
+    def clean(self, batch: dict[str, Tensor]) -> Cleaned:
+        """Cleaned maps, and their standard errors where the loss is a likelihood or the network draws random passes."""
+        inputs = self.method.inputs(batch)
+        if isinstance(self.network, MonteCarloDropout) and not self.training:
+            passes = (self.network.draw(inputs) for _ in range(self.network.passes))
+            return predictive(self._cleaned(outputs, batch) for outputs in passes)
+        return self._cleaned(self.network(inputs), batch)
+
+    def _cleaned(self, outputs: Tensor, batch: dict[str, Tensor]) -> Cleaned:
+        if self.error_bars is None:
+            return Cleaned(self.method.cleaned(outputs, batch))
+        outputs, errors = outputs.tensor_split([-len(self.layout.fields)], dim=1)
+        sigma = self.error_bars(errors, self.method.brightness(batch))
+        return Cleaned(self.method.cleaned(outputs, batch), sigma)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        prediction, target = self(batch), batch["target"]
-        if prediction.shape[-1] != target.shape[-1]:  # a patch, whose halo does not count
-            prediction = self.patch_grid.without_halo(prediction)
-        loss = self._loss(prediction, target)
+        cleaned, target = self.clean(batch), batch["target"]
+        if cleaned.maps.shape[-1] != target.shape[-1]:  # a patch, whose halo does not count
+            cleaned = Cleaned(*(self.patch_grid.without_halo(maps) for maps in cleaned if maps is not None))
+        loss = self._loss(cleaned, target)
         if not torch.isfinite(loss):
             raise FloatingPointError(
                 f"The loss is {float(loss)} at step {self.global_step}: lower the learning rate or look at the data; "
@@ -141,9 +178,9 @@ class CleaningTask(ScoredTask):
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["target"]))
         return loss
 
-    def _loss(self, prediction: Tensor, target: Tensor) -> Tensor:
-        unit = self.method.unit
-        return self.loss(prediction / unit, target / unit)
+    def _loss(self, cleaned: Cleaned, target: Tensor) -> Tensor:
+        maps = [cleaned.maps, target] + ([] if self.error_bars is None else [cleaned.sigma])
+        return self.loss(*(values / self.method.unit for values in maps))
 
     def configure_optimizers(self) -> dict[str, Any]:
         optimizer = self.optimizer(self.parameters())
@@ -163,10 +200,10 @@ class CleaningTask(ScoredTask):
             raise ConfigError("This model was never trained: name a checkpoint with --ckpt_path.")
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
-        prediction = self._score(batch, dataloader_idx)
-        loss = self._loss(prediction, batch["target"])
-        self.log("val/loss", loss, sync_dist=True, batch_size=len(prediction), add_dataloader_idx=False)
-        self._validated(batch, prediction, batch_idx, dataloader_idx)
+        cleaned = self._score(batch, dataloader_idx)
+        loss = self._loss(cleaned, batch["target"])
+        self.log("val/loss", loss, sync_dist=True, batch_size=len(cleaned.maps), add_dataloader_idx=False)
+        self._validated(batch, cleaned, batch_idx, dataloader_idx)
 
     # Checkpoints
 

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ AllScores = Mapping[tuple[str, str], Scores]
 
 METHOD_LABELS = {"ilc": "pixel ILC", "linear": "trained linear"}
 METRIC_LABELS = {"MAE": "MAE [µK]", "RMSE": "RMSE [µK]", "PSNR": "PSNR [dB]", "R2": "R²", "Pearson": "Pearson r"}
+METRIC_LABELS |= {f"coverage{level}": f"within {level} % interval [%]" for level in ("68", "95", "99.7")}
+METRIC_LABELS |= {"z_mean": "z, mean", "z_spread": "z, spread"}
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,26 @@ def score_tables(scores: AllScores, ratios: bool = True, errors: bool = False) -
     ]
 
 
+def calibration_table(calibration: AllScores) -> Table:
+    """Coverage and z-scores of error bars, a row for each split and part of the sky, of means over the simulations."""
+    rows = []
+    for (split, _), entry in calibration.items():
+        mean, spread = entry.mean(), entry.spread()
+        for (f, field), (r, region) in product(enumerate(entry.fields), enumerate(entry.regions)):
+            name = f"{field}, {region_text(region)}" if len(entry.fields) > 1 else region_text(region)
+            percent = np.array([100 if metric.startswith("coverage") else 1 for metric in entry.metrics])
+            pairs = zip(percent * mean[f, r], percent * spread[f, r], strict=True)
+            rows.append((split, name, *(with_spread(*pair) for pair in pairs)))
+    first = next(iter(calibration.values()))
+    columns = ("split", "sky", *(METRIC_LABELS[metric] for metric in first.metrics))
+    return Table(f"Error bars, {_count(calibration)} simulations", columns, tuple(rows))
+
+
+def _count(scores: AllScores) -> str:
+    sims = sorted({len(entry) for entry in scores.values()})
+    return f"{sims[0]}" if len(sims) == 1 else f"{sims[0]} to {sims[-1]}"
+
+
 def _table(scores: AllScores, region: str, field: str, baselines: list[str], errors: bool) -> Table:
     first = next(iter(scores.values()))
     rows = []
@@ -86,9 +109,7 @@ def _table(scores: AllScores, region: str, field: str, baselines: list[str], err
             own = entry.of("RMSE", region, field).mean()
             cells.append("" if other is None else f"{own / other.of('RMSE', region, field).mean():.3f}")
         rows.append((split, label(method), *cells))
-    sims = sorted({len(entry) for entry in scores.values()})
-    count = f"{sims[0]}" if len(sims) == 1 else f"{sims[0]} to {sims[-1]}"
-    title = f"{field + ', ' if len(first.fields) > 1 else ''}{region_text(region)}, {count} simulations"
+    title = f"{field + ', ' if len(first.fields) > 1 else ''}{region_text(region)}, {_count(scores)} simulations"
     ratios = [f"RMSE / {label(baseline)}" for baseline in baselines]
     columns = ("split", "method", *(METRIC_LABELS.get(metric, metric) for metric in first.metrics), *ratios)
     return Table(title, columns, tuple(rows))
@@ -107,7 +128,12 @@ def label(method: str) -> str:
 
 
 def region_text(region: str) -> str:
-    """A region's name for people: `b20` is `|b| > 20°`, `brightest20%` the brightest 20 % of the foregrounds."""
+    """A region's name for people: `b20` is `|b| > 20°`, `brightest20%` the brightest 20 % of the foregrounds.
+
+    `b10-20` is `|b| 10° to 20°`.
+    """
+    if band := re.fullmatch(r"b([\d.]+)-([\d.]+)", region):
+        return f"|b| {band[1]}° to {band[2]}°"
     if region[:1] == "b" and region[1:].replace(".", "").isdigit():
         return f"|b| > {region[1:]}°"
     if region.endswith("%"):
@@ -125,9 +151,9 @@ def with_spread(mean: float, spread: float) -> str:
     return f"{mean:.{decimals}f} ± {spread:.{decimals}f}"
 
 
-def print_scores(scores: AllScores) -> None:
-    """Print the tables to the console."""
-    for table in score_tables(scores):
+def print_scores(scores: AllScores, calibration: AllScores | None = None) -> None:
+    """Print the tables to the console, and that of the error bars where there are any."""
+    for table in (*score_tables(scores), *([calibration_table(calibration)] if calibration else [])):
         _print(table)
 
 
@@ -155,15 +181,16 @@ def _print(table: Table) -> None:
     console.print(shown)
 
 
-def write_scores(scores: AllScores, folder: str | Path) -> list[Path]:
+def write_scores(scores: AllScores, folder: str | Path, calibration: AllScores | None = None) -> list[Path]:
     """Write `scores.md` (the tables), `scores.csv` (every simulation) and `scores.json` (mean, spread, error).
 
     Args:
         scores: What was scored.
         folder: Where to; made if missing.
+        calibration: What error bars are worth, for `calibration.md` and the like.
 
     Returns:
-        The three files.
+        The files.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -172,6 +199,12 @@ def write_scores(scores: AllScores, folder: str | Path) -> list[Path]:
         "scores.csv": _csv(scores),
         "scores.json": json.dumps(summary(scores), indent=1),
     }
+    if calibration:
+        contents |= {
+            "calibration.md": calibration_table(calibration).markdown(),
+            "calibration.csv": _csv(calibration),
+            "calibration.json": json.dumps(summary(calibration), indent=1),
+        }
     for name, text in contents.items():
         replace(folder / name, text.encode())
     return [folder / name for name in contents]

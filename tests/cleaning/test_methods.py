@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from torch import nn
 
@@ -107,6 +108,28 @@ def test_direct_scales_to_the_unit_range_and_back():
     out = method(network, {"inputs": inputs})
     torch.testing.assert_close(seen["x"], torch.tensor([[[0.0, 1], [0, 1], [0, 1], [0, 0]]]))
     torch.testing.assert_close(out, torch.tensor([[[-100.0, 300.0]]]))
+
+
+@pytest.mark.parametrize("scaling", ["standard", "robust", "asinh"])
+def test_direct_scales_by_what_training_skies_are_like(scaling):
+    rng = np.random.default_rng(0)
+    inputs, target = rng.normal(50, 3, (5, 4, 3072)), rng.normal(-7, 100, (5, 1, 3072))
+    inputs[:, 1, :30] = 1e6  # a Galaxy, which the median does not see
+    samples = [{"inputs": torch.tensor(i)[None].float(), "target": torch.tensor(t)[None].float()}
+               for i, t in zip(inputs, target, strict=True)]  # fmt: skip
+    method = Direct(LAYOUT, scaling)
+    method.learn_pixels(lambda: iter(samples))
+    rows = np.moveaxis(inputs, 0, 1).reshape(4, -1)
+    if scaling == "standard":
+        expected = (inputs - rows.mean(1)[:, None]) / rows.std(1)[:, None]
+    else:
+        median = np.median(rows, axis=1)[:, None]
+        expected = (inputs - median) / scipy.stats.median_abs_deviation(rows, axis=1, scale="normal")[:, None]
+    expected = np.arcsinh(expected) if scaling == "asinh" else expected
+    np.testing.assert_allclose(method.inputs(samples[2])[0], expected[2], rtol=1e-3, atol=1e-3)
+    cleaned = method.cleaned(torch.tensor([[[0.0, 1.0]]]), {}).numpy().ravel()
+    np.testing.assert_allclose(cleaned, [-7, 93], atol=3)  # from a mean of 0 and a deviation of 1
+    assert method.unit.item() == pytest.approx(100, rel=0.03)
 
 
 @pytest.mark.parametrize(

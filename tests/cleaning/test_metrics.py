@@ -1,10 +1,12 @@
+import healpy
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 
-from cmb_lightning.cleaning.metrics import SkyMetrics
-from cmb_lightning.cleaning.regions import apodise, brightness_regions, galactic_mask, sky_regions
-from cmb_lightning.cleaning.scores import METRICS, score_maps
+from cmb_lightning.cleaning.metrics import SkyCalibration, SkyMetrics
+from cmb_lightning.cleaning.regions import apodise, brightness_regions, galactic_mask, latitude_bands, sky_regions
+from cmb_lightning.cleaning.scores import CALIBRATION, METRICS, score_errors, score_maps
 
 NSIDE = 8
 NPIX = 12 * NSIDE**2
@@ -163,3 +165,49 @@ def test_apodised_weight_stays_inside_and_is_smooth():
     assert (weight[galactic_mask(32, 35)] > 0.98).all() and (weight[mask & ~galactic_mask(32, 21)] < 0.1).all()
     np.testing.assert_array_equal(apodise(mask, 0), mask)
     np.testing.assert_array_equal(apodise(np.ones_like(mask), 10), 1)
+
+
+def test_calibration_of_gaussian_errors_is_what_their_distribution_says():
+    rng = np.random.default_rng(0)
+    z = rng.standard_normal(400_000) * 1.3 + 0.2  # errors that are larger than stated, and biased
+    sigma = rng.uniform(1, 100, z.size)
+    truth = rng.normal(size=z.size) * 70
+    got = dict(zip(CALIBRATION, score_errors(truth + z * sigma, truth, sigma), strict=True))
+    stated, made = scipy.stats.norm(), scipy.stats.norm(0.2, 1.3)
+    for name, level in (("coverage68", 0.68), ("coverage95", 0.95), ("coverage99.7", 0.997)):
+        low, high = stated.interval(level)
+        assert got[name] == pytest.approx(made.cdf(high) - made.cdf(low), abs=0.003)
+    assert got["z_mean"] == pytest.approx(0.2, abs=0.01) and got["z_spread"] == pytest.approx(1.3, abs=0.01)
+
+
+def test_latitude_bands_are_the_sky_without_overlap():
+    bands = latitude_bands(NSIDE)
+    assert list(bands) == ["full", "b0-10", "b10-20", "b20-40", "b40-90"]
+    latitude = np.abs(healpy.pix2ang(NSIDE, np.arange(NPIX), nest=True, lonlat=True)[1])
+    for name, (low, high) in {"b0-10": (-1, 10), "b20-40": (20, 40), "b40-90": (40, 90)}.items():
+        np.testing.assert_array_equal(bands[name], (latitude > low) & (latitude <= high))
+    np.testing.assert_array_equal(np.sum([band for name, band in bands.items() if name != "full"], axis=0), 1)
+    kept = latitude > 30
+    masked = latitude_bands(NSIDE, kept)
+    assert list(masked) == ["mask", "b20-40", "b40-90"]
+    np.testing.assert_array_equal(masked["mask"], kept)
+    np.testing.assert_array_equal(masked["b20-40"], kept & (latitude <= 40))
+
+
+def test_error_bars_are_scored_in_bands_of_latitude_each_simulation_once():
+    prediction, truth = maps(sims=3)
+    bands = latitude_bands(NSIDE)
+    sigma = torch.full_like(truth, 5.0)
+    sigma[..., torch.from_numpy(bands["b0-10"])] = 0.01
+    metric = SkyCalibration(bands)
+    metric.update(prediction, truth, torch.tensor([0, 1, 2]), sigma)
+    metric.update(prediction[1:], truth[1:], torch.tensor([1, 7]), sigma[1:])
+    scores = metric.compute()
+    assert scores.sims.tolist() == [0, 1, 2, 7] and scores.metrics == CALIBRATION
+    np.testing.assert_array_equal(scores.of("coverage95", "b0-10"), scores.of("coverage68", "b0-10"))
+    assert (scores.of("coverage95", "b0-10") < 0.05).all()
+    z = ((prediction - truth).double() / sigma)[1, 0, torch.from_numpy(bands["b20-40"])]
+    assert scores.of("z_mean", "b20-40")[1] == pytest.approx(z.mean().item())
+    assert scores.of("coverage68", "b20-40")[1] == pytest.approx((z.abs() < 0.994458).double().mean().item())
+    with pytest.raises(ValueError, match="have shapes"):
+        metric.update(prediction, truth, torch.tensor([0, 1, 2]), sigma[..., :5])

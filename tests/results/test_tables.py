@@ -5,8 +5,15 @@ import json
 import numpy as np
 import pytest
 
-from cmb_lightning.cleaning.scores import METRICS, Scores
-from cmb_lightning.results.tables import print_scores, score_tables, summary, with_spread, write_scores
+from cmb_lightning.cleaning.scores import CALIBRATION, METRICS, Scores
+from cmb_lightning.results.tables import (
+    calibration_table,
+    print_scores,
+    score_tables,
+    summary,
+    with_spread,
+    write_scores,
+)
 
 
 def scores():
@@ -91,3 +98,17 @@ def test_console(capsys, monkeypatch):
 def test_nothing_scored(capsys, tmp_path):
     print_scores({})
     assert capsys.readouterr().out == "" and write_scores({}, tmp_path)[1].read_text() == ""
+
+
+def test_error_bars_have_a_table_and_files_of_their_own(tmp_path, capsys):
+    values = np.tile([0.66, 0.94, 0.99, 0.01, 1.1], (4, 1, 2, 1)) + np.arange(4)[:, None, None, None] / 100
+    bars = {("valid", "network"): Scores(np.arange(4), values, ("I",), ("full", "b10-20"), CALIBRATION)}
+    table = calibration_table(bars)
+    assert table.title == "Error bars, 4 simulations"
+    assert table.rows[1][:3] == ("valid", "|b| 10° to 20°", with_spread(67.5, 100 * values[:, 0, 0, 0].std(ddof=1)))
+    print_scores(scores(), bars)
+    assert "Error bars, 4 simulations" in capsys.readouterr().out
+    paths = write_scores(scores(), tmp_path, bars)
+    assert [path.name for path in paths][3:] == ["calibration.md", "calibration.csv", "calibration.json"]
+    rows = [*csv.DictReader((tmp_path / "calibration.csv").open())]
+    assert len(rows) == 8 and float(rows[7]["coverage95"]) == pytest.approx(0.97)
