@@ -306,7 +306,7 @@ def chosen_task(words: list[str]) -> type[ScoredTask]:
         ConfigError: There is no such class.
     """
     name = CleaningTask.__name__
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip(words, [*words[1:], ""], strict=False):
         key, given, value = word.partition("=")
         value = value if given else following
         if key == "--task":
