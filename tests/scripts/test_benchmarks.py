@@ -67,3 +67,28 @@ def test_the_products_of_the_benchmark_of_networks_are_one():
 def test_comparing():
     ((row,),) = tables(run("benchmark_compare", "--nside", 8, "--n_sims", 2, "--n_workers", 1))
     assert abs(float(row[4]) - 3) < 0.3  # the error that the predictions were given
+
+
+TINY = """
+data:
+  class_path: SkyDataModule
+  init_args:
+    dataset: tiny
+    instrument: real_sky_64
+    nside: 16
+    scale_from_nside: 64
+    bands: ["44", "100", "217", "353"]
+    splits: {train: {n_sims: 3}, valid: {n_sims: 1}, test: {n_sims: 2}}
+    run_inference_on: [test]
+"""
+
+
+def test_accuracy(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    arguments = ("--minutes", 1e-4, "--config", "tiny.yaml", "--networks", "default", "--methods", "pixel_ilc")
+    scores, costs = tables(run("benchmark_accuracy", *arguments, "--folder", "runs"))
+    assert [row[0] for row in scores] == ["default", "pixel_ilc"] and costs[0][0] == "default"
+    alone = [float(row[1].split()[0]) for row in scores]
+    assert [float(row[-1]) for row in scores] == [round(value / alone[0] * float(scores[0][-1]), 2) for value in alone]
+    assert float(costs[0][1].split()[0]) > 0.1 and int(costs[0][2]) >= 1
