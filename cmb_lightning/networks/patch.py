@@ -16,6 +16,9 @@ class PatchNetwork(nn.Module):
     patches and blends them, weighting each down towards its rim. Of single patches, as when training on them, it gives
     just those, with their halo.
 
+    The seam that is left where patches of a U-Net of three levels meet was measured as 0.9 percent of the output's
+    scatter with a halo of 8 pixels, no more than what cutting changes in a patch's middle, and 3 percent with one of 4.
+
     Args:
         in_channels: Channels in.
         out_channels: Channels out.

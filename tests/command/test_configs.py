@@ -66,16 +66,14 @@ def test_a_network_trains_on_the_real_sky(tmp_path, network_data, name):
     assert record["model"]["network"]["class_path"].rpartition(".")[2] == wanted
 
 
-def optimizer_of(checkpoint):
-    return checkpoint["optimizer_states"][0]["param_groups"][0]
-
-
 TRAINING = {  # rate at the start and after the end
     "unet5": (1e-1, 1e-6),
     "unet8": (1e-1, 1e-6),
     "patch_unet": (2e-4, 2e-4),
     "deepsphere": (1e-3, 1e-3),
+    "bayesian": (1e-3, 1e-3),
 }
+LOSSES = {"unet5": "L1Loss", "unet8": "L1Loss", "patch_unet": "L1Loss", "deepsphere": "MSELoss"}
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -84,10 +82,12 @@ def test_a_published_training_runs(tmp_path, network_data, name):
     first, last = TRAINING[name]
     schedule = checkpoint["lr_schedulers"][0]
     assert schedule["base_lrs"] == [first] and schedule["_last_lr"] == pytest.approx([last])
-    assert ("betas" in optimizer_of(checkpoint)) == (name != "deepsphere")
+    optimizer = checkpoint["optimizer_states"][0]["param_groups"][0]
+    assert ("betas" in optimizer) == (name != "deepsphere") and optimizer.get("amsgrad", False) == (name == "bayesian")
     record = yaml.safe_load((tmp_path / "run/fit/config.yaml").read_text())
     assert record["model"]["method"]["class_path"].rpartition(".")[2] == "Direct"
-    assert record["model"]["loss"]["class_path"] == f"torch.nn.{'MSELoss' if name == 'deepsphere' else 'L1Loss'}"
+    if name in LOSSES:
+        assert record["model"]["loss"]["class_path"] == f"torch.nn.{LOSSES[name]}"
     assert record["trainer"].get("gradient_clip_val") is None and record["trainer"]["precision"] == "32-true"
 
 
