@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from cmb_lightning.cleaning.classical import PixelILC
-from cmb_lightning.cleaning.linear import LinearEstimate, debeaming, noise_floor, unit_weights
+from cmb_lightning.cleaning.linear import (
+    LinearEstimate,
+    _members,
+    _place,
+    _weights_at,
+    debeaming,
+    noise_floor,
+    unit_weights,
+)
 from cmb_lightning.cleaning.preparation import field_harmonics
 from cmb_lightning.data.layout import Layout
 from cmb_lightning.data.sky_module import SkyDataModule, SkySplit
@@ -182,3 +190,11 @@ def test_templates_are_what_a_calibration_error_leaves(estimate):
         left = synthesis((estimate(observed * (1 + gain)) - before)[None], NSIDE, LMAX)[0] / 0.01
         assert np.corrcoef(left, templates[channel])[0, 1] > 0.99
         assert left.std() == pytest.approx(templates[channel].std(), rel=0.1)
+
+
+@pytest.mark.parametrize("regions", [1, 2, 5])
+def test_weights_between_regions_are_sums_over_regions(regions):
+    rng = np.random.default_rng(0)
+    levels, table = np.sort(rng.standard_normal(regions)), rng.standard_normal((regions, 3))
+    log = np.concatenate([2 * rng.standard_normal(500), levels])  # also beyond all levels, and at them
+    assert np.allclose(_weights_at(_place(log, levels), table), table.T @ _members(log, levels), atol=1e-5)
