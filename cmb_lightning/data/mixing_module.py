@@ -31,7 +31,7 @@ class MixingDataModule(SimulatedDataModule):
         symmetries: Turn and mirror training samples by the exact symmetries of HEALPix.
         patches: Train on single patches, as the network cuts them: each sample another one in every epoch.
         batch_size: Maps in a batch.
-        num_workers: Processes that load data; 0 for none beside the training's own.
+        num_workers: Processes that load data; 0 for a thread of the training's own.
         n_workers: Processes that simulate; the cores given to the job when None.
         keep: Memory [GiB] in which a process may keep prepared training maps, and as much for those of evaluation.
         extremes: Where the extremes of the training maps are written.

@@ -15,7 +15,7 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 from cmb_lightning.data.agreement import check_agreement
-from cmb_lightning.data.batches import collate
+from cmb_lightning.data.batches import AheadLoader, collate
 from cmb_lightning.data.generation import Report, make_split
 from cmb_lightning.data.layout import Layout
 from cmb_lightning.data.paths import PathTemplate
@@ -43,7 +43,7 @@ class SimulatedDataModule(L.LightningDataModule):
         scaled_by: Splits whose extremes scale the maps.
         seed: Seed of the order of training.
         batch_size: Maps in a batch.
-        num_workers: Processes that load data; 0 for none beside the training's own.
+        num_workers: Processes that load data; 0 for a thread of the training's own.
         n_workers: Processes that simulate; the cores given to the job when None.
         run_inference_on: Splits for test and predict.
         extremes_path: Where the extremes are written beside the data.
@@ -228,7 +228,7 @@ class SimulatedDataModule(L.LightningDataModule):
         )
         # The sampler goes on in the middle of an epoch; Lightning looks for that in the loader.
         warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")
-        return self._loader(dataset, sampler)
+        return self._loader(dataset, sampler, AheadLoader)
 
     def val_dataloader(self) -> DataLoader:
         """Loads the validation split."""
@@ -270,6 +270,10 @@ class SimulatedDataModule(L.LightningDataModule):
     def _world_size(self) -> int:
         return 1 if self.trainer is None else self.trainer.world_size
 
+    @property
+    def _device_type(self) -> str:
+        return "cpu" if self.trainer is None else self.trainer.strategy.root_device.type
+
     def _needed(self, stage: str | None) -> list[str]:
         if stage is None:
             return list(self.splits)
@@ -297,16 +301,22 @@ class SimulatedDataModule(L.LightningDataModule):
         dataset = self.evaluation_dataset(split)
         return self._loader(dataset, EvaluationSampler(len(dataset), self._rank, self._world_size))
 
-    def _loader(self, dataset: Dataset, sampler: TrainingSampler | EvaluationSampler) -> DataLoader:
-        options: dict[str, Any] = {}
+    def _loader(
+        self,
+        dataset: Dataset,
+        sampler: TrainingSampler | EvaluationSampler,
+        loader: type[DataLoader] = DataLoader,
+    ) -> DataLoader:
+        # From pinned memory a GPU takes a batch while it computes.
+        options: dict[str, Any] = {"pin_memory": self._device_type == "cuda"}
         if self.num_workers:  # forked workers can hang: torch and the transforms have threads
-            options = {
+            options |= {
                 "multiprocessing_context": "spawn",
                 "persistent_workers": True,
                 "worker_init_fn": outlive_signals,
             }
         options |= {"batch_size": self.batch_size, "collate_fn": collate, "num_workers": self.num_workers}
-        return DataLoader(dataset, sampler=sampler, **options)
+        return loader(dataset, sampler=sampler, **options)
 
 
 _COMMANDS = ("fit", "validate", "test", "predict")

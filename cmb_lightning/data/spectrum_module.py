@@ -54,7 +54,7 @@ class SpectrumDataModule(SimulatedDataModule):
         run_inference_on: Splits for test and predict.
         n_sims_cap: How many simulations of each split are used for inference; all when None.
         batch_size: Maps in a batch.
-        num_workers: Processes that load data; 0 for none beside the training's own.
+        num_workers: Processes that load data; 0 for a thread of the training's own.
         n_workers: Processes that simulate; the cores given to the job when None.
         spectra: Where the spectrum of each split is saved.
         extremes: Where `simulate` writes the extremes of the maps, over all splits that have `train` and `valid` maps.
