@@ -6,6 +6,18 @@ from torch import Tensor, nn
 
 from ..sphere import Faces, HealpixConv2d
 
+LARGE = 2**26
+"""Numbers in images from which on memory matters more than that the faces go through a layer together."""
+
+
+def _saves_memory(block: nn.Module, images: Tensor) -> bool:
+    """Whether a block goes face by face and overwrites what is not needed: for large images, and no gradients to come.
+
+    Not where something hooks into its layers, as dropout does: it would see single faces.
+    """
+    hooked = any(layer._forward_pre_hooks or layer._forward_hooks for layer in block.modules())
+    return not torch.is_grad_enabled() and images.numel() >= LARGE and not hooked
+
 
 class PixelLinear(nn.Linear):
     """Mixes the channels of each pixel: a 1x1 convolution, as the matrix product it is in channels-last memory."""
@@ -64,7 +76,15 @@ class PixelBlock(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Shape (face, channel, y, x), unchanged."""
-        return images + self.reduce(F.silu(self.expand(self.norm(images))))
+        if not _saves_memory(self, images):
+            return images + self._mixture(images)
+        changed = images.clone()
+        for face in changed.split(1):
+            face += self._mixture(face)
+        return changed
+
+    def _mixture(self, images: Tensor) -> Tensor:
+        return self.reduce(F.silu(self.expand(self.norm(images))))
 
 
 class ConvBlock(nn.Module):
@@ -78,7 +98,10 @@ class ConvBlock(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Shape (batch * 12, channel, nside, nside), unchanged."""
-        return images + self.second(F.silu(self.first(self.norm(images))))
+        if not _saves_memory(self, images):
+            return images + self.second(F.silu(self.first(self.norm(images))))
+        inner = self.first.overwrite(self.norm(images))
+        return self.second.overwrite(F.silu(inner, inplace=True)).add_(images)
 
 
 class HealpixUNet(nn.Module):
@@ -153,6 +176,6 @@ class HealpixUNet(nn.Module):
             images = down(images)
         images = self.bottom(images)
         for level in reversed(range(len(kept))):
-            images = self.way_up[level](kept[level] + self.ups[level](images))
+            images = self.way_up[level](kept.pop() + self.ups[level](images))  # no longer kept: large maps want memory
         with torch.autocast(images.device.type, enabled=False):
             return self.faces.unfold(self.last(images.to(self.last.weight.dtype)))

@@ -32,3 +32,10 @@ class HealpixConv2d(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Shape (batch * 12, in_channels, nside, nside) to (batch * 12, out_channels, nside, nside)."""
         return self.conv(self.pad(images))
+
+    def overwrite(self, images: Tensor) -> Tensor:
+        """The same, face by face and in the images' own memory; for as many channels out as in, and no gradients."""
+        padded = self.pad(images)
+        for image, face in zip(images.split(1), padded.split(1), strict=True):
+            image.copy_(self.conv(face))
+        return images

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from cmb_lightning.networks import HealpixUNet
+from cmb_lightning.networks import HealpixUNet, unet
 from cmb_lightning.sphere import Faces
 
 
@@ -101,3 +101,23 @@ def test_it_can_be_copied_to_double_and_torch_saved(tmp_path):
 def test_impossible_sizes_are_refused(sizes):
     with pytest.raises(ValueError, match=next(iter(sizes))):
         HealpixUNet(3, 1, 16, **sizes)
+
+
+def test_large_maps_in_less_memory_are_the_same(monkeypatch):
+    network, maps = small(), torch.randn(2, 3, 768)
+    with torch.no_grad():
+        usual = network(maps)
+        monkeypatch.setattr(unet, "LARGE", 0)
+        assert torch.allclose(network(maps), usual, atol=1e-5) and usual.abs().max() > 0.01
+    network(maps).square().mean().backward()  # which needs what would be overwritten
+    assert all(p.grad.isfinite().all() for p in network.parameters())
+
+
+def test_what_hooks_into_a_layer_sees_all_faces_also_of_large_maps(monkeypatch):
+    monkeypatch.setattr(unet, "LARGE", 0)
+    network, seen = small(), []
+    for layer in (network.pixels[0].expand, network.bottom[0].first.conv):
+        layer.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    with torch.no_grad():
+        network(torch.randn(2, 3, 768))
+    assert seen == [24, 24]
