@@ -39,6 +39,7 @@ FREE = (
     "trainer.log_every_n_steps",
     "trainer.logger",
     "trainer.profiler",
+    "model.compile",
     "data.init_args.root",
     "data.init_args.paths",
     "data.init_args.num_workers",

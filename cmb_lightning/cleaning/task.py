@@ -50,6 +50,7 @@ class CleaningTask(ScoredTask):
         mask: The part of the sky that counts for the linear weights and the loss and has scores of its own: a FITS map
             in Galactic coordinates, 1 to keep, or a Galactic latitude such as `20 deg` to stay above. All when None.
         apodisation: Distance from the mask's edge over which pixels gain weight in training.
+        compile: Compile the network with torch.compile, which takes a minute and needs a C++ compiler on a CPU.
 
     Raises:
         ConfigError: If the network cannot be built for these maps, or the mask does not fit them.
@@ -68,6 +69,7 @@ class CleaningTask(ScoredTask):
         latitude_cut: str = "20 deg",
         mask: str | None = None,
         apodisation: str = "0 deg",
+        compile: bool = False,
     ) -> None:
         super().__init__(layout, latitude_cut, mask, apodisation)
         self.method = method(layout)
@@ -85,6 +87,8 @@ class CleaningTask(ScoredTask):
         channels, outputs = self.method.network_channels
         outputs += len(layout.fields) if self.error_bars is not None else 0
         self.network = network(channels, outputs, layout.nside)
+        if compile:
+            self.network.compile()  # in place: a compiled copy would have other names in a checkpoint
         draws = isinstance(self.network, MonteCarloDropout) and self.network.passes > 1
         self.states_errors = self.error_bars is not None or draws
         self.loss = error if self.mask is None else MaskedLoss(error, self.mask)
