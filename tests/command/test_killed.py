@@ -10,6 +10,7 @@ import torch
 from cmb_lightning.checkpointing import check_whole
 from tests.command.application import Application, equal
 from tests.command.processes import Command
+from tests.command.whole_run import WholeRun, kill_runs
 
 SPLITS = {"splits": {"train": {"n_sims": 10}, "valid": {"n_sims": 3}, "test": {"n_sims": 3}}}
 TRAINING = ("fit", "--config", "tiny.yaml", "--trainer.max_epochs", 4, "--checkpoint.every_n_train_steps", 1)
@@ -72,3 +73,10 @@ def test_killed_while_training(golden, tmp_path):
 def steps(application):
     path = application.folder / "run/checkpoints/last.ckpt"
     return torch.load(path, weights_only=True)["global_step"] if path.exists() else 0
+
+
+def test_a_whole_run_killed_ends_as_one_left_alone(tmp_path):
+    """The short form of `scripts/stress_kills`."""
+    golden = WholeRun(tmp_path / "golden")
+    seconds = golden.finish()
+    assert kill_runs(tmp_path, golden, kills=2, longest=seconds) == []

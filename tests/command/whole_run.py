@@ -1,0 +1,107 @@
+"""A whole run, `simulate`, `fit` and `predict` after one another, killed as often as wanted and started again."""
+
+import hashlib
+import random
+import time
+from pathlib import Path
+
+from astropy.io import fits
+
+from tests.command.application import Application, equal, hashes
+from tests.command.processes import Command
+
+SPLITS = {"train": {"n_sims": 8}, "valid": {"n_sims": 3}, "test": {"n_sims": 4}}
+LOGS = ("log.txt", "environment.json", "finished.json", "stdout.txt", "stderr.txt")
+"""Files that hold times, and so differ from run to run."""
+
+
+class WholeRun:
+    """A run in a folder of its own.
+
+    Args:
+        folder: The folder, which is made.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        data = {"init_args": {"splits": SPLITS, "n_workers": 1}}
+        self.application = Application(folder, data=data, trainer={"max_epochs": 3})
+        self.folder = folder
+
+    def start(self) -> Command:
+        """All three commands, from wherever the run stands."""
+        config = ("--config", "tiny.yaml")
+        fit = ("fit", *config, "--checkpoint.every_n_train_steps", 1)
+        return Command(self.folder, "simulate", *config, "then", *fit, "then", "predict", *config)
+
+    def kill_after(self, seconds: float) -> bool:
+        """Start it and kill it after so many seconds; False if it had ended by then."""
+        with self.start() as command:
+            command.process.join(seconds)
+            if running := command.process.is_alive():
+                command.kill()
+            elif command.process.exitcode:
+                raise AssertionError(f"it ended with {command.process.exitcode}: {command.errors}")
+        return running
+
+    def finish(self) -> float:
+        """Start it, wait for its end, and return the seconds that it took."""
+        started = time.monotonic()
+        with self.start() as command:
+            status, errors = command.wait(1800)
+        assert status == 0, errors
+        return time.monotonic() - started
+
+    def differences(self, golden: "WholeRun") -> list[str]:
+        """What is not as in a run that nobody killed: files, their bytes, and the weights."""
+        here, there = self._files(), golden._files()
+        found = [f"{name} is there" for name in sorted(here.keys() - there.keys())]
+        found += [f"{name} is missing" for name in sorted(there.keys() - here.keys())]
+        found += [f"{name} differs" for name in sorted(here.keys() & there.keys()) if here[name] != there[name]]
+        if not equal(self.application.weights(), golden.application.weights()):
+            found.append("the weights differ")
+        return found
+
+    def _files(self) -> dict[str, str]:
+        """Hashes of the files by path; of logs and checkpoints, which hold times and paths, that they are there."""
+        found = hashes(self.folder, "*.*")
+        for name in found:
+            if name.endswith((*LOGS, ".ckpt")):
+                found[name] = ""
+            elif name.endswith(".fits"):
+                found[name] = _cleaned(self.folder / name)
+        return found
+
+
+def _cleaned(path: Path) -> str:
+    """A hash of a cleaned map, without the hash of the checkpoint that it names."""
+    with fits.open(path) as (_, table):
+        cards = [str(card) for card in table.header.cards if card.keyword not in ("CHECKPT", "CHECKSUM")]
+        return hashlib.sha256("\n".join(cards).encode() + table.data.tobytes()).hexdigest()
+
+
+def kill_runs(folder: Path, golden: WholeRun, kills: int, longest: float, seed: int = 0) -> list[str]:
+    """Kill runs at random times, so often in all, each run until it has ended, and compare them with one left alone.
+
+    Args:
+        folder: Where the runs are, each in a folder of its own.
+        golden: The run that nobody killed.
+        kills: How many times.
+        longest: Seconds after which a process is killed at the latest; earlier ones are as likely.
+        seed: Seed of the times.
+
+    Returns:
+        What differs.
+    """
+    dice = random.Random(seed)
+    found, done, number = [], 0, 0
+    while done < kills:
+        run, number, before = WholeRun(folder / f"killed{number}"), number + 1, done
+        while done < kills and run.kill_after(dice.uniform(0, longest)):
+            done += 1
+        run.finish()
+        differences = run.differences(golden)
+        outcome = "; ".join(differences) or "as one left alone"
+        print(f"run {number}, killed {done - before} times: {outcome}", flush=True)
+        found += [f"{run.folder.name}: {difference}" for difference in differences]
+    return found
