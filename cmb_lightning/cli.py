@@ -218,13 +218,18 @@ class CleaningCLI(LightningCLI):
     def _tell_floor(self) -> None:
         """Say how far above the noise alone each split's RMSE is, over the full sky and above the latitude cut."""
         for (split, method), scores in self.model.scores.items():
-            if method == self.model.method_name and (floor := self.model.noise_floor(split)) is not None:
+            if method != self.model.method_name:
+                continue
+            for field in self.model.layout.scalars:
+                if (floor := self.model.noise_floor(split, field=field)) is None:
+                    continue
                 ratios = (
-                    f"{scores.of('RMSE', region).mean() / floor:.3f} ({region_text(region)})"
+                    f"{scores.of('RMSE', region, field).mean() / floor:.3f} ({region_text(region)})"
                     for region in scores.regions
                 )
+                place = split if field == "I" else f"{split}, {field}"
                 tell(
-                    f"{split}: noise alone, best combined, leaves {floor:.3f} µK; {method} / floor {', '.join(ratios)}"
+                    f"{place}: noise alone, best combined, leaves {floor:.4g} µK; {method} / floor {', '.join(ratios)}"
                 )
 
     def _wanted_checkpoint(self, given: str | None) -> str | None:

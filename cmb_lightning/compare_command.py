@@ -11,8 +11,9 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from cmb_lightning.cleaning.classical import ClassicalMethod, HarmonicILC, PixelILC, SingleChannel
+from cmb_lightning.cleaning.each_field import each_field
+from cmb_lightning.cleaning.estimates import stored_estimate
 from cmb_lightning.cleaning.fitted import load_weights
-from cmb_lightning.cleaning.linear import LinearEstimate, LinearWeights
 from cmb_lightning.cleaning.needlet_ilc import NeedletILC
 from cmb_lightning.cleaning.preparation import Cleaned
 from cmb_lightning.cleaning.regions import read_mask
@@ -183,7 +184,7 @@ def classical(named: Mapping[str, str], layout: Layout, runs: Mapping[str, Path]
         ConfigError: If the trained linear estimate is wanted, and no run has weights, or several have different ones.
     """
     cleaners: dict[str, Cleaner] = {
-        name: Cleaned(BLIND[kind](layout), layout) for name, kind in named.items() if kind in BLIND
+        name: Cleaned(each_field(BLIND[kind], layout), layout) for name, kind in named.items() if kind in BLIND
     }
     for name, kind in named.items():
         if not is_classical(kind) or kind in BLIND:
@@ -198,8 +199,8 @@ def classical(named: Mapping[str, str], layout: Layout, runs: Mapping[str, Path]
                 f"sources: {' and '.join(contents)} were trained with different linear weights, so `linear` is not one"
                 f" method; say whose: linear@{next(iter(contents))}."
             )
-        weights = LinearWeights.of(load_weights(files[next(iter(contents))]))
-        cleaners[name] = Cleaned(LinearEstimate(layout, weights, regions=weights.weights.shape[1]), layout)
+        estimate = stored_estimate(load_weights(files[next(iter(contents))]), layout)
+        cleaners[name] = Cleaned(estimate, layout)
     return cleaners
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cmb_lightning.cleaning.classical import ClassicalMethod
+from cmb_lightning.cleaning.each_field import each_field
 from cmb_lightning.cleaning.fitted import FIT_SIMS, known_errors, load_weights, save_weights
 from cmb_lightning.cleaning.left import left_parts
 from cmb_lightning.cleaning.metrics import SkyMetrics
@@ -57,10 +58,10 @@ class ClassicalTask(ScoredTask):
         super().__init__(layout, latitude_cut, mask, apodisation)
         if not self.combines:
             raise ConfigError(
-                f"task: ClassicalTask combines two or more bands in temperature, not {list(layout.channels)}; set data "
-                "fields to [I]."
+                f"task: ClassicalTask combines two or more bands of each field, not {list(layout.channels)}."
             )
-        self.method = method(layout, None if self.mask is None else self.mask.weight)
+        pixels = None if self.mask is None else self.mask.weight
+        self.method = each_field(lambda one: method(one, pixels), layout)
         self.trained, self.hedge = trained, hedge
         self.method_name = f"trained {self.method.name}" if trained else self.method.name
         self._parts: dict[tuple[str, str], SkyMetrics] = {}
@@ -109,7 +110,7 @@ class ClassicalTask(ScoredTask):
         return Cleaned(self.method, self.layout)
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
-        """Cleaned maps [uK_CMB], shape (batch, 1, npix), NESTED, from a prepared batch."""
+        """Cleaned maps [uK_CMB], shape (batch, field, npix), NESTED, from a prepared batch."""
         return batch["cleaned"]
 
     # What is left of each part
@@ -117,7 +118,7 @@ class ClassicalTask(ScoredTask):
     def on_test_start(self) -> None:
         super().on_test_start()
         self._parts = {
-            (split, part): SkyMetrics(self.regions, self.layout.fields).to(self.device)
+            (split, part): SkyMetrics(self.regions, self.layout.scalars).to(self.device)
             for split in self.trainer.datamodule.inference_splits
             if {"foregrounds", "noise"} <= self.trainer.datamodule.splits[split].cache.read(0).keys()
             for part in ("CMB", "foregrounds", "noise")

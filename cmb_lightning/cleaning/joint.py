@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cmb_lightning.cleaning.fields import FieldEstimates, FieldPreparation
-from cmb_lightning.cleaning.linear import LinearWeights
+from cmb_lightning.cleaning.estimates import FieldEstimates
+from cmb_lightning.cleaning.fields import FieldPreparation
 from cmb_lightning.cleaning.methods import Method, TrainedLinear
 from cmb_lightning.data.layout import Layout
 
@@ -25,10 +25,22 @@ class TrainedFields(nn.ModuleDict):
         super().__init__({field: TrainedLinear(layout.only(field), regions) for field in layout.fields})
         self.layout, self.regions = layout, regions
 
-    def store(self, weights: Mapping[str, LinearWeights]) -> None:
+    def fit(
+        self, samples: Iterable[tuple[np.ndarray, np.ndarray]], pixels: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
+        """Weights of every field that fit known errors, (channel, nalm), as arrays to keep and to `store`."""
+        samples, fitted = list(samples), {}
+        for field, linear in self.items():
+            rows = self.layout.rows(field)
+            own = linear.fit([(observed[rows], error[rows]) for observed, error in samples], pixels)
+            fitted |= {f"{field}.{name}": values for name, values in own.items()}
+        return fitted
+
+    def store(self, weights: dict[str, np.ndarray]) -> None:
         """Fill the buffers of every field."""
         for field, linear in self.items():
-            linear.store(weights[field])
+            own = {name.removeprefix(f"{field}."): values for name, values in weights.items() if name[0] == field}
+            linear.store(own)
 
     def estimate(self) -> FieldEstimates:
         """The estimates, for data sets and workers.

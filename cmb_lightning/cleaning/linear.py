@@ -67,8 +67,9 @@ def noise_floor(noise: np.ndarray, layout: Layout) -> float:
     power = alm2cl(noise, lmax=layout.lmax).mean(axis=0)
     with np.errstate(divide="ignore"):
         inverse = np.where((ratio > 0) & (power > 0), 1 / (ratio**2 * power), 0.0).sum(axis=0)
-    # The monopole is removed from maps and target alike.
-    return float(np.sqrt(((2 * ell[1:] + 1) / (4 * np.pi) / inverse[1:]).sum()))
+    # The monopole is removed from maps and target alike; E and B have no dipole either.
+    variance = np.divide(2 * ell + 1, 4 * np.pi * inverse, out=np.zeros(len(ell)), where=inverse > 0)
+    return float(np.sqrt(variance[1:].sum()))
 
 
 @dataclass(frozen=True)

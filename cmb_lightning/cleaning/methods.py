@@ -51,8 +51,15 @@ class TrainedLinear(nn.Module):
         """Whether the weights are there."""
         return bool(self.weights.isfinite().all())
 
-    def store(self, weights: LinearWeights) -> None:
+    def fit(
+        self, samples: Iterable[tuple[np.ndarray, np.ndarray]], pixels: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
+        """Weights that fit known errors, as arrays to keep and to `store`; see `LinearEstimate.fit`."""
+        return self.untrained.fit(samples, pixels).weights.arrays()
+
+    def store(self, weights: LinearWeights | dict[str, np.ndarray]) -> None:
         """Fill the buffers."""
+        weights = weights if isinstance(weights, LinearWeights) else LinearWeights.of(weights)
         self.weights.copy_(torch.from_numpy(weights.weights))
         self.levels.copy_(torch.from_numpy(weights.levels))
         self.pair.copy_(torch.tensor(weights.pair))

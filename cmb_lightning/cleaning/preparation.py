@@ -8,10 +8,33 @@ from cmb_lightning.cleaning.combination import Combination
 from cmb_lightning.cleaning.linear import LinearEstimate
 from cmb_lightning.data.datasets import Preparation
 from cmb_lightning.data.layout import Layout
-from cmb_lightning.sky.transforms import analysis, analysis_qu, n_alm, nest_to_ring, ring_to_nest, synthesis
+from cmb_lightning.sky.transforms import (
+    analysis,
+    analysis_qu,
+    n_alm,
+    nest_to_ring,
+    ring_to_nest,
+    synthesis,
+    synthesis_qu,
+)
 
 
-class Differences(Preparation):
+class InHarmonics(Preparation):
+    """Methods that work on the bands' coefficients.
+
+    Args:
+        layout: The maps' layout.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+
+    def prepare(self, maps: np.ndarray) -> np.ndarray:
+        """Coefficients at each band's own beam, complex64, shape (channel, nalm); see `harmonics`."""
+        return harmonics(maps, self.layout)
+
+
+class Differences(InHarmonics):
     """For the residual method: the bands less the trained linear estimate, and that estimate.
 
     Args:
@@ -19,11 +42,8 @@ class Differences(Preparation):
     """
 
     def __init__(self, estimate: LinearEstimate) -> None:
+        super().__init__(estimate.layout)
         self.estimate = estimate
-
-    def prepare(self, maps: np.ndarray) -> np.ndarray:
-        """Coefficients at each band's own beam, complex64, shape (channel, nalm)."""
-        return harmonics(maps, self.estimate.layout)
 
     def finish(self, prepared: np.ndarray) -> dict[str, np.ndarray]:
         """`inputs` and `templates` (channel, npix), `linear` (1, npix): the estimate; [uK_CMB], NESTED, float32.
@@ -56,10 +76,10 @@ class Bands(Preparation):
 
 
 class Cleaned(Preparation):
-    """For classical methods: the cleaned map.
+    """For classical methods: the cleaned maps.
 
     Args:
-        method: Takes coefficients (channel, nalm) to those of the estimate, (nalm,).
+        method: Takes coefficients (channel, nalm) to those of the estimate, (nalm,), or of several, (field, nalm).
         layout: The maps' layout.
     """
 
@@ -67,16 +87,20 @@ class Cleaned(Preparation):
         self.method, self.layout = method, layout
 
     def __call__(self, observed: np.ndarray) -> np.ndarray:
-        """The cleaned map (1, npix) of observed ones (channel, npix), both [uK_CMB], NESTED."""
-        return to_maps(self.method(harmonics(observed, self.layout))[None], self.layout)
+        """The cleaned maps (field, npix) of observed ones (channel, npix), both [uK_CMB], NESTED."""
+        return to_fields(self.finish(observed)["cleaned"], self.layout)
 
     def prepare(self, maps: np.ndarray) -> np.ndarray:
         """The maps, unchanged: weights are those of the whole sky."""
         return maps
 
     def finish(self, prepared: np.ndarray) -> dict[str, np.ndarray]:
-        """`cleaned` (1, npix) [uK_CMB], NESTED, float32."""
-        return {"cleaned": self(prepared)}
+        """`cleaned` (field, npix) [uK_CMB], NESTED, float32: I, E and B."""
+        return {"cleaned": to_maps(np.atleast_2d(self.method(harmonics(prepared, self.layout))), self.layout)}
+
+    def target(self, maps: np.ndarray) -> np.ndarray:
+        """I, E and B of the truth."""
+        return to_scalars(maps, self.layout)
 
 
 class WithBaselines(Preparation):
@@ -96,12 +120,12 @@ class WithBaselines(Preparation):
         return maps
 
     def finish(self, prepared: np.ndarray) -> dict[str, np.ndarray]:
-        """The inner entries, and one for each baseline, (1, npix) [uK_CMB], NESTED, float32."""
+        """The inner entries, and one for each baseline, (field, npix) [uK_CMB], NESTED, float32."""
         alm = harmonics(prepared, self.layout)
-        sample = self.inner.finish(alm if isinstance(self.inner, Differences) else self.inner.prepare(prepared))
+        sample = self.inner.finish(alm if isinstance(self.inner, InHarmonics) else self.inner.prepare(prepared))
         for name, method in self.baselines.items():
             if name not in sample:
-                sample[name] = to_maps(method(alm)[None], self.layout)
+                sample[name] = to_maps(np.atleast_2d(method(alm)), self.layout)
         return sample
 
     def target(self, maps: np.ndarray) -> np.ndarray:
@@ -138,3 +162,19 @@ def field_harmonics(maps: np.ndarray, fields: Sequence[str], lmax: int) -> np.nd
 def to_maps(alm: np.ndarray, layout: Layout) -> np.ndarray:
     """NESTED float32 maps, shape (..., npix), of coefficients."""
     return ring_to_nest(synthesis(alm.astype(np.complex64), layout.nside, layout.lmax))
+
+
+def to_scalars(maps: np.ndarray, layout: Layout) -> np.ndarray:
+    """I, E and B, without monopoles, from maps of the target's fields, float32, shape (field, npix), NESTED."""
+    return maps if layout.fields == ("I",) else to_maps(field_harmonics(maps, layout.fields, layout.lmax), layout)
+
+
+def to_fields(maps: np.ndarray, layout: Layout) -> np.ndarray:
+    """The target's fields from I, E and B, float32, shape (field, npix), NESTED: the way back from `to_scalars`."""
+    if layout.fields == ("I",):
+        return maps
+    alm = dict(zip(layout.scalars, field_harmonics(maps, ("I",) * len(maps), layout.lmax), strict=True))
+    made = {"I": synthesis(alm["I"], layout.nside, layout.lmax)} if "I" in alm else {}
+    if "E" in alm:
+        made["Q"], made["U"] = synthesis_qu(alm["E"], alm["B"], layout.nside, layout.lmax)
+    return ring_to_nest(np.stack([made[field] for field in layout.fields]))

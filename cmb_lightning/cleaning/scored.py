@@ -5,13 +5,14 @@ from typing import Any
 
 import lightning as L
 import numpy as np
+import torch
 from torch import Tensor
 
 from cmb_lightning.cleaning.error_bars import Cleaned
 from cmb_lightning.cleaning.linear import noise_floor
 from cmb_lightning.cleaning.masks import Mask
 from cmb_lightning.cleaning.metrics import SkyCalibration, SkyMetrics
-from cmb_lightning.cleaning.preparation import harmonics
+from cmb_lightning.cleaning.preparation import harmonics, to_fields
 from cmb_lightning.cleaning.regions import latitude_bands, sky_regions
 from cmb_lightning.cleaning.scores import CALIBRATION, Scores, gather_scores
 from cmb_lightning.data.datasets import Preparation
@@ -23,7 +24,8 @@ class ScoredTask(L.LightningModule):
     """Cleans maps, scores them on the data module's splits and predicts them; how it cleans is its subclass's.
 
     A subclass has `forward`, which takes a prepared batch to cleaned maps [uK_CMB], shape (batch, field, npix), NESTED,
-    and `preparation`; where it states error bars, also `clean`.
+    and `preparation`; where it states error bars, also `clean`. Its fields, and those of baselines and target in the
+    batch, are I, E and B.
 
     Args:
         layout: What the maps look like; the data module gives it.
@@ -74,8 +76,13 @@ class ScoredTask(L.LightningModule):
 
     @property
     def combines(self) -> bool:
-        """Whether linear methods work here: one channel leaves nothing to combine, and Q and U are no scalars."""
-        return len(self.layout.channels) > 1 and self.layout.fields == ("I",)
+        """Whether linear methods work here: one channel of a field leaves nothing to combine."""
+        return all(len(self.layout.rows(field)) > 1 for field in self.layout.fields)
+
+    @property
+    def scored_fields(self) -> tuple[str, ...]:
+        """Fields that have scores: those of the target, and E and B."""
+        return tuple(dict.fromkeys((*self.layout.fields, *self.layout.scalars)))
 
     def clean(self, batch: dict[str, Tensor]) -> Cleaned:
         """Cleaned maps of a prepared batch and, where they are stated, their standard errors."""
@@ -99,11 +106,11 @@ class ScoredTask(L.LightningModule):
 
     def logged(self) -> set[str]:
         """Names under which a training logs what callbacks can wait for."""
-        none = gather_scores({}, self.layout.fields, tuple(self.regions)).means()
+        none = gather_scores({}, self.scored_fields, tuple(self.regions)).means()
         methods = (self.method_name, *self.baselines)
         names = {"train/loss", "val/loss", "epoch", "step", *(f"val/{name}/{key}" for name in methods for key in none)}
         if self.states_errors:
-            none = gather_scores({}, self.layout.fields, tuple(self._bands()), CALIBRATION).means()
+            none = gather_scores({}, self.layout.scalars, tuple(self._bands()), CALIBRATION).means()
             names |= {f"val/{self.method_name}/{key}" for key in none}
         return names
 
@@ -113,13 +120,13 @@ class ScoredTask(L.LightningModule):
     def on_validation_start(self) -> None:
         # For every split in every process, also one without a simulation of it: they are computed together.
         self.metrics = {
-            (split, name): SkyMetrics(self.regions, self.layout.fields).to(self.device)
+            (split, name): SkyMetrics(self.regions, self.scored_fields).to(self.device)
             for split in self.trainer.datamodule.inference_splits
             for name in (self.method_name, *self.baselines)
         }
         bands = self._bands()
         self.calibration_metrics = {
-            (split, name): SkyCalibration(bands, self.layout.fields).to(self.device)
+            (split, name): SkyCalibration(bands, self.layout.scalars).to(self.device)
             for split, name in self.metrics
             if self.states_errors and name == self.method_name
         }
@@ -135,8 +142,9 @@ class ScoredTask(L.LightningModule):
         if batch_idx == 0 and dataloader_idx == 0:
             maps = {"truth": batch["target"], self.method_name: cleaned.maps}
             maps |= {name: batch[name] for name in self.baselines}
-            maps |= {} if cleaned.sigma is None else {"sigma": cleaned.sigma}
-            self.last_example = {"index": batch["index"]} | maps
+            shown = {name: self._in_fields(one, self.layout.fields) for name, one in maps.items()}
+            shown |= {} if cleaned.sigma is None or self._turns else {"sigma": cleaned.sigma}
+            self.last_example = {"index": batch["index"]} | shown
 
     def test_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
         self._score(batch, dataloader_idx)
@@ -144,14 +152,30 @@ class ScoredTask(L.LightningModule):
     def _score(self, batch: dict[str, Any], dataloader_idx: int) -> Cleaned:
         split = self.trainer.datamodule.inference_splits[dataloader_idx]
         cleaned = self.clean(batch)
+        target = self._in_fields(batch["target"], self.scored_fields)
         for (scored, name), metric in self.metrics.items():
             if scored == split:
                 maps = cleaned.maps if name == self.method_name else batch[name]
-                metric.update(maps, batch["target"], batch["index"])
+                metric.update(self._in_fields(maps, self.scored_fields), target, batch["index"])
         if cleaned.sigma is not None:
             bars = self.calibration_metrics[split, self.method_name]
             bars.update(cleaned.maps, batch["target"], batch["index"], cleaned.sigma)
         return cleaned
+
+    @property
+    def _turns(self) -> bool:
+        """Whether cleaned maps are Q and U, made of E and B, whose error bars do not become theirs pixel by pixel."""
+        return self.layout.fields != self.layout.scalars
+
+    def _in_fields(self, maps: Tensor, fields: tuple[str, ...]) -> Tensor:
+        """Some of I, Q, U, E and B from the I, E and B that methods give, shape (batch, field, npix)."""
+        if fields == self.layout.scalars:
+            return maps
+        scalars = maps.detach().float().cpu().numpy()
+        made = [np.concatenate([to_fields(one, self.layout), one]) for one in scalars]
+        names = (*self.layout.fields, *self.layout.scalars)
+        rows = [names.index(field) for field in fields]
+        return torch.from_numpy(np.stack([one[rows] for one in made])).to(maps.device)
 
     def on_validation_epoch_end(self) -> None:
         self._gather("val")
@@ -171,17 +195,25 @@ class ScoredTask(L.LightningModule):
     def predict_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
         split = self.trainer.datamodule.inference_splits[dataloader_idx]
         cleaned = self.clean(batch)
-        errors = {} if cleaned.sigma is None else {"sigma": cleaned.sigma.float()}
-        return {"prediction": cleaned.maps.float(), "index": batch["index"], "split": split} | errors
+        maps = self._in_fields(cleaned.maps.float(), self.layout.fields)
+        errors = {} if cleaned.sigma is None or self._turns else {"sigma": cleaned.sigma.float()}
+        return {"prediction": maps, "index": batch["index"], "split": split} | errors
 
-    def noise_floor(self, split: str, n_sims: int = 8) -> float | None:
+    def noise_floor(self, split: str, n_sims: int = 8, field: str | None = None) -> float | None:
         """RMSE [uK_CMB] that noise alone leaves at best, from a split's first simulations.
 
         None for a single band, and where there is no noise or, in imported maps, none that is known.
+
+        Args:
+            split: The split.
+            n_sims: How many of its simulations, from the first.
+            field: I, E or B; the first of them that there is when None.
         """
         if not self.combines:
             return None
         noise = [part["noise"] for part in islice(self.trainer.datamodule.splits[split], n_sims)]
         if not np.any(noise):
             return None
-        return noise_floor(np.stack([harmonics(one, self.layout) for one in noise]), self.layout)
+        place = 0 if field is None else self.layout.scalars.index(field)
+        rows, own = self.layout.rows(self.layout.fields[place]), self.layout.only(self.layout.fields[place])
+        return noise_floor(np.stack([harmonics(one, self.layout)[rows] for one in noise]), own)

@@ -37,12 +37,13 @@ def score_maps(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
     dt = t - t.mean(axis=-1, keepdims=True)
     dp = p - p.mean(axis=-1, keepdims=True)
     variance = np.mean(dt**2, axis=-1)
+    span = t.max(axis=-1) - t.min(axis=-1)
     with np.errstate(divide="ignore", invalid="ignore"):
         values = (
             np.mean(np.abs(error), axis=-1),
             np.sqrt(squared),
             np.sqrt(squared / np.mean(t**2, axis=-1)),
-            10 * np.log10((t.max(axis=-1) - t.min(axis=-1)) ** 2 / squared),
+            10 * np.log10(np.where(span > 0, span, np.nan) ** 2 / squared),
             1 - squared / variance,
             np.mean(dp * dt, axis=-1) / np.sqrt(variance * np.mean(dp**2, axis=-1)),
         )

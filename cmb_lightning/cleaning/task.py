@@ -12,9 +12,11 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from cmb_lightning.cleaning.classical import PixelILC
+from cmb_lightning.cleaning.each_field import each_field
 from cmb_lightning.cleaning.error_bars import Cleaned, ErrorBars, predictive
+from cmb_lightning.cleaning.fields import scalar_extremes
 from cmb_lightning.cleaning.fitted import FIT_SIMS, known_errors, load_weights, save_weights
-from cmb_lightning.cleaning.linear import LinearEstimate, LinearWeights
+from cmb_lightning.cleaning.joint import Joint, TrainedFields
 from cmb_lightning.cleaning.losses import GaussianLikelihood, HarmonicLikelihood  # noqa: F401  known by their names
 from cmb_lightning.cleaning.masks import MaskedLoss
 from cmb_lightning.cleaning.methods import Method, Residual, TrainedLinear
@@ -72,15 +74,17 @@ class CleaningTask(ScoredTask):
         compile: bool = False,
     ) -> None:
         super().__init__(layout, latitude_cut, mask, apodisation)
-        self.method = method(layout)
+        several = len(layout.fields) > 1
+        self.method = Joint(layout, method) if several else method(layout)
         if regions < 1:
             raise ConfigError(f"model.regions: {regions} must be at least 1.")
-        self.linear = TrainedLinear(layout, regions) if self.combines else None
+        trained = TrainedFields if several else TrainedLinear
+        self.linear = trained(layout, regions) if self.combines else None
         self.baselines = () if self.linear is None else ("ilc", "linear")
-        if self.linear is None and isinstance(self.method, Residual):
+        if self.linear is None and any(isinstance(part, Residual) for part in self.method.modules()):
             raise ConfigError(
-                f"model.method: Residual compares two or more bands in temperature, not {list(layout.channels)}; "
-                "set data fields to [I], or use Direct."
+                f"model.method: Residual compares two or more bands of each field, not {list(layout.channels)}; "
+                "give it more bands, or use Direct."
             )
         error = loss()
         self.error_bars = ErrorBars(len(layout.fields)) if getattr(error, "states_errors", False) else None
@@ -100,18 +104,20 @@ class CleaningTask(ScoredTask):
     def prepare_data(self) -> None:
         """Fit the linear weights on the training split's known parts and keep them in the run's folder."""
         if self.trainer.state.fn == "fit" and self.linear is not None:
-            estimate = LinearEstimate(self.layout, regions=self.linear.untrained.regions)
             pixels = None if self.mask is None else self.mask.weight
             errors = known_errors(self.trainer.datamodule.training_parts(FIT_SIMS), self.layout, self.hedge)
-            save_weights(self._weights_file(), estimate.fit(errors, pixels).weights.arrays())
+            save_weights(self._weights_file(), self.linear.fit(errors, pixels))
 
     def setup(self, stage: str) -> None:
         """Take scales and linear weights from the training data; a checkpoint, read later, overrides them."""
         if stage != "fit":
             return
         if self.linear is not None:
-            self.linear.store(LinearWeights.of(load_weights(self._weights_file())))
-        self.method.learn_scales(self.trainer.datamodule.scaling(), self.linear)
+            self.linear.store(load_weights(self._weights_file()))
+        data = self.trainer.datamodule
+        one = len(self.layout.fields) == 1
+        extremes = data.scaling() if one else scalar_extremes(data.training_parts(SCALE_SIMS), self.layout)
+        self.method.learn_scales(extremes, self.linear)
         self.method.learn_pixels(self._skies)
         if self.error_bars is not None:
             self.error_bars.learn(self.method, self._skies())
@@ -135,7 +141,8 @@ class CleaningTask(ScoredTask):
         inner = self.method.preparation(self.linear)
         if not scored or self.linear is None:
             return inner
-        ilc = PixelILC(self.layout, None if self.mask is None else self.mask.weight)
+        pixels = None if self.mask is None else self.mask.weight
+        ilc = each_field(lambda layout: PixelILC(layout, pixels), self.layout)
         return WithBaselines(inner, {"ilc": ilc, "linear": self.linear.estimate()}, self.layout)
 
     @property

@@ -139,5 +139,5 @@ def test_what_a_mask_leaves_out_does_not_change_weights_elsewhere(method):
 def test_one_band_or_polarisation_is_refused(method):
     with pytest.raises(ConfigError, match=f"model.method: {method.__name__} combines two or more bands in one field"):
         method(Layout(8, 16, ("a_I",), (900.0,), ("I",), 900.0))
-    with pytest.raises(ConfigError, match="task: ClassicalTask combines two or more bands in temperature"):
+    with pytest.raises(ConfigError, match="task: ClassicalTask combines two or more bands of each field"):
         ClassicalTask(Layout(8, 16, ("a_Q", "a_U"), (900.0,) * 2, ("Q", "U"), 900.0), method)

@@ -7,10 +7,11 @@ import torch
 from torch import nn
 
 from cmb_lightning.cleaning.classical import PixelILC
-from cmb_lightning.cleaning.fields import FieldEstimates, by_field, to_fields, to_scalars
+from cmb_lightning.cleaning.each_field import each_field
+from cmb_lightning.cleaning.fields import scalar_extremes
 from cmb_lightning.cleaning.joint import Joint, TrainedFields
 from cmb_lightning.cleaning.methods import Direct, Residual, TrainedLinear
-from cmb_lightning.cleaning.preparation import field_harmonics, harmonics
+from cmb_lightning.cleaning.preparation import field_harmonics, harmonics, to_fields, to_scalars
 from tests.cleaning.polarised_toy import LMAX, NSIDE, layout, observed, sky
 
 FIELDS = ("QU", "IQU")
@@ -24,7 +25,7 @@ def fields(request):
 @pytest.fixture(scope="module")
 def linear(fields) -> TrainedFields:
     made = TrainedFields(layout(fields), regions=3)
-    made.store(FieldEstimates.fit(layout(fields), known_errors(fields), regions=3))
+    made.store(made.fit(known_errors(fields)))
     return made
 
 
@@ -168,7 +169,7 @@ def test_trained_weights_beat_blind_ones_in_every_field(linear, fields):
         truth = field_harmonics(sky(seed, fields)["target"], fields, LMAX)
         for name, found in (
             ("trained", linear.estimate()(alm)),
-            ("blind", by_field(lambda one, own: PixelILC(own)(one), alm, layout(fields))),
+            ("blind", each_field(PixelILC, layout(fields))(alm)),
         ):
             errors[name].append([np.linalg.norm(one) for one in found - truth])
     assert (np.mean(errors["trained"], axis=0) < np.mean(errors["blind"], axis=0)).all()
@@ -179,9 +180,10 @@ def test_the_direct_method_sees_e_and_b_scaled_by_their_own_extremes():
     method = Joint(whole, Direct)
     preparation = method.preparation(None)
     sample = preparation.finish(preparation.prepare(observed(4, "QU")))
-    low, high = sample["inputs"].min(axis=1), sample["inputs"].max(axis=1)
     target = preparation.target(sky(4, "QU")["target"])
-    method.learn_scales({"inputs": (low, high), "target": (target.min(axis=1), target.max(axis=1))}, None)
+    extremes = scalar_extremes([sky(4, "QU")], whole)
+    method.learn_scales(extremes, None)
+    np.testing.assert_allclose(extremes["target"][1], target.max(axis=1), rtol=1e-6)
     batch = {"inputs": torch.from_numpy(sample["inputs"])[None]}
     inputs = method.inputs(batch)
     assert inputs.shape[1] == 8 and inputs.min().item() == pytest.approx(0, abs=1e-6)

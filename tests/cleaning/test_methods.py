@@ -140,5 +140,5 @@ def test_direct_scales_by_what_training_skies_are_like(scaling):
     ],
 )
 def test_residual_says_which_maps_it_is_for(layout):
-    with pytest.raises(ConfigError, match="Residual compares two or more bands in temperature"):
+    with pytest.raises(ConfigError, match="Residual compares two or more bands of each field"):
         CleaningTask(layout)

@@ -5,6 +5,7 @@ import pysm3.units as u
 import pytest
 
 from cmb_lightning.errors import ConfigError
+from cmb_lightning.sky.cosmology import CambSpectrum
 from cmb_lightning.sky.instrument import Instrument
 from cmb_lightning.sky.tables import TABLES
 
@@ -168,3 +169,14 @@ def test_optional_columns(tmp_path):
     with pytest.raises(ConfigError, match="beam.txt cannot be scaled"):
         instrument.scaled(32)
     assert replace(instrument, channels=(replace(q, beam_file=""),)).scaled(32).channels[0].l_knee == 25
+
+
+def test_e_stands_out_of_the_noise_of_the_trial_in_polarisation():
+    """Signal-to-noise of 3 or more in each mode at l = 20, without foregrounds, all bands combined at any one beam."""
+    channels = [one for one in Instrument.load("low_noise_64", 64, None, ("Q", "U")).channels if one.field == "Q"]
+    degree = 20
+    width = np.radians([channel.fwhm / 60 for channel in channels]) / np.sqrt(8 * np.log(2))
+    beam = np.exp(-0.5 * width**2 * (degree * (degree + 1) - 4))
+    power = np.array([channel.noise for channel in channels]) ** 2 * 4 * np.pi / (12 * 64**2)
+    signal = CambSpectrum().cl(40)[1, degree] * (beam**2 / power).sum()
+    assert np.sqrt(signal) == pytest.approx(9.7, abs=0.1)  # as configs/polarised_64.yaml says
