@@ -43,7 +43,8 @@ Compare cleaned maps with the truth of one or more splits, simulation by simulat
 
 Each SOURCE is one of
   runs/mine                 a run; predict has left its cleaned maps there
-  maps/clean_{sim:03d}.fits maps that something else made: a template, a folder or one file
+  maps/clean_{sim:03d}.fits maps that something else made: a template, a folder or one file; with {half} in it,
+                            1 and 2 are two halves of the data with independent noise, and their mean is the map
   ilc, hilc, nilc           the pixel, harmonic or needlet ILC, with weights from each observed map
   channel                   the one channel of least variance in each observed map
   linear, linear@mine       the trained linear estimate, with the weights of the runs that are named, or of run `mine`
