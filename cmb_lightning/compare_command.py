@@ -211,9 +211,14 @@ def is_classical(source: str) -> bool:
 
 
 def _described(run: Path, commands: Sequence[str] = ("predict", "fit")) -> Path | None:
-    """The configuration of a run's cleaned maps: that of predict, which may have other data than fit."""
-    paths = (run / command / "config.yaml" for command in commands)
-    return next((path for path in paths if path.is_file()), None)
+    """The configuration of a run's cleaned maps: that of predict, which may have other data than fit.
+
+    Where that is of observations, which have no truth and no splits, the other one.
+    """
+    paths = [path for command in commands if (path := run / command / "config.yaml").is_file()]
+    data = {path: (yaml.safe_load(path.read_text()) or {}).get("data") or {} for path in paths}
+    split = (path for path in paths if "splits" in (data[path].get("init_args") or {}))
+    return next(iter((*split, *paths)), None)
 
 
 def _name(source: str) -> tuple[str, str]:

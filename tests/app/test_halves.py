@@ -1,6 +1,7 @@
 """Spectra without noise bias, by commands alone: simulate halves of the data, predict, compare."""
 
 import csv
+import shutil
 from pathlib import Path
 
 import healpy
@@ -24,9 +25,19 @@ def compared(inside, tmp_path) -> Path:
     config["data"]["init_args"] |= {"dataset": "halved", "run_inference_on": ["test"]}
     config["data"]["init_args"]["splits"]["test"]["halves"] = True
     (tmp_path / "halved.yaml").write_text(yaml.safe_dump(config))
-    path = f"--predictions.path={tmp_path}/{{split}}/sim{{sim:04d}}_{{epoch}}.fits"
-    main(["predict", f"--config={tmp_path}/halved.yaml", "--run=runs/a", path])
-    words = (f"a={tmp_path}", "ilc", "--data", f"{tmp_path}/halved.yaml", "--splits", "test", "--n_workers", "1")
+    path = f"--predictions.path={tmp_path}/cleaned/{{split}}/sim{{sim:04d}}_{{epoch}}.fits"
+    shutil.copytree("runs/a", tmp_path / "a")  # a run remembers what it predicted last, and others share this one
+    main(["predict", f"--config={tmp_path}/halved.yaml", f"--run={tmp_path}/a", path])
+    words = (
+        f"a={tmp_path}/cleaned",
+        "ilc",
+        "--data",
+        f"{tmp_path}/halved.yaml",
+        "--splits",
+        "test",
+        "--n_workers",
+        "1",
+    )
     main(["compare", *words, "--out", f"{tmp_path}/page"])
     return tmp_path
 
@@ -40,7 +51,7 @@ def test_from_simulations_to_spectra_without_noise_bias(compared):
     for sim in range(3):
         (stored,) = Path("cache/halved").glob(f"test-*/sim{sim:06d}.safetensors")
         truth = healpy.reorder(load_file(stored)["target"][0].astype(float), n2r=True)
-        paths = [compared / "test" / f"sim{sim:04d}_0{half}.fits" for half in ("_half1", "_half2", "")]
+        paths = [compared / "cleaned" / "test" / f"sim{sim:04d}_0{half}.fits" for half in ("_half1", "_half2", "")]
         left = [healpy.read_map(path, dtype=float) - truth for path in paths]
         across.append(healpy.anafast(left[0], left[1], lmax=LMAX))
         whole.append(healpy.anafast(left[2], lmax=LMAX))
@@ -64,3 +75,6 @@ def test_observed_halves_are_named_and_cleaned_alike(tmp_path, observed, capsys)
     predict(tmp_path, files, observations=dict.fromkeys(names, files), unit="mK_CMB")
     cards = [read_header(path) for path in sorted((tmp_path / "cleaned").glob("*.fits"))]
     assert [(card["SIM"], card.get("HALF")) for card in cards] == [(0, None), (0, 1), (0, 2)]
+    # A run that cleaned observations last is compared on its simulations all the same.
+    main(["compare", "runs/a", "--splits", "test", "--out", f"{tmp_path}/page", "--n_workers", "1"])
+    assert (tmp_path / "page" / "report.html").is_file()
