@@ -62,7 +62,7 @@ def sky_regions(nside: int, cuts: tuple[float, ...] = (20.0,)) -> dict[str, np.n
 def latitude_bands(
     nside: int, kept: np.ndarray | None = None, edges: tuple[float, ...] = (0.0, 10.0, 20.0, 40.0, 90.0)
 ) -> dict[str, np.ndarray]:
-    """The sky, and bands of Galactic latitude |b| that it falls into.
+    """The sky, and bands of Galactic latitude, north and south alike, that it falls into.
 
     Args:
         nside: HEALPix resolution.

@@ -35,9 +35,11 @@ def whole(tmp_path_factory):
 
 
 def scalars(application):
+    """What TensorBoard shows, by step: files of one second are read in any order."""
     events = EventAccumulator(str(application.folder / "run/tensorboard"), {"scalars": 0, "images": 0}).Reload()
     shown = {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
-    return shown | {tag: [(e.step, None) for e in events.Images(tag)] for tag in events.Tags()["images"]}
+    shown |= {tag: [(e.step, None) for e in events.Images(tag)] for tag in events.Tags()["images"]}
+    return {tag: sorted(points, key=lambda point: point[0]) for tag, points in shown.items()}
 
 
 def test_stopped_in_three_ways_it_ends_the_same(whole, tmp_path, monkeypatch):

@@ -62,6 +62,7 @@ def stage(data: SkyDataModule, name: str, **options) -> SkyDataModule:
     fit_loop = SimpleNamespace(epoch_progress=progress, epoch_loop=SimpleNamespace(batch_progress=progress))
     trainer = {"world_size": 1, "global_rank": 0, "is_global_zero": True, "fast_dev_run": 0, "fit_loop": fit_loop}
     trainer |= {"state": SimpleNamespace(fn=SimpleNamespace(value=name)), "default_root_dir": str(data.root / "run")}
+    trainer |= {"strategy": SimpleNamespace(root_device=SimpleNamespace(type="cpu"))}
     trainer |= {"lightning_module": SimpleNamespace(preparation=lambda scored: Unprepared())}
     data.trainer = SimpleNamespace(**trainer | options)
     return data
