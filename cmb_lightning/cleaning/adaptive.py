@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cmb_lightning.cleaning.methods import Method, TrainedLinear
+from cmb_lightning.cleaning.methods import Residual, TrainedLinear
 from cmb_lightning.cleaning.needlets import default_peaks
 from cmb_lightning.cleaning.preparation import Differences, to_maps
 from cmb_lightning.data.layout import Layout
@@ -39,8 +39,8 @@ class ScaleDifferences(Differences):
         }
 
 
-class Adaptive(Method):
-    """The network corrects the trained linear estimate from what holds no CMB, as in `Residual`, scale by scale.
+class Adaptive(Residual):
+    """The residual method, scale by scale.
 
     The estimate is a sum over bands and needlet scales, each with its weight. What is wrong with a weight is seen in
     how the differences of the bands vary together, around a place and over the sky: from these moments a small network
@@ -49,9 +49,6 @@ class Adaptive(Method):
     differences between bands, at one beam: whatever has been learned, the CMB passes untouched.
     """
 
-    scale: Tensor
-    error: Tensor
-    colour_scatter: Tensor
     step: Tensor
 
     def __init__(self, layout: Layout) -> None:
@@ -60,9 +57,7 @@ class Adaptive(Method):
             raise ConfigError(f"model.method: Adaptive cleans temperature, not {list(layout.fields)}; use Residual.")
         scales, channels = len(default_peaks(layout.lmax)), len(layout.channels)
         self.moments = MomentWeights(scales, channels, layout.nside)
-        self.register_buffer("colour_scatter", torch.full((channels - 1,), torch.nan))
         self.register_buffer("scale", torch.full((scales * channels, 1), torch.nan))
-        self.register_buffer("error", torch.tensor(torch.nan))
         self.register_buffer("step", torch.full((scales * channels, 1), torch.nan))
 
     @property
@@ -80,31 +75,9 @@ class Adaptive(Method):
         template = linear.weights.abs().mean(1) * linear.needlet_scale / linear.error
         self.step.copy_((0.3 / template.clamp(min=0.03)).reshape(-1, 1))
 
-    @property
-    def unit(self) -> Tensor:
-        return self.error
-
-    def inputs(self, batch: dict[str, Tensor]) -> Tensor:
-        # float32 outside autocast: the differences span five orders of magnitude
-        with torch.autocast(batch["inputs"].device.type, enabled=False):
-            templates = self._templates(batch)
-            colours = torch.asinh(batch["colours"].float() / self.colour_scatter)
-            everywhere = colours[..., None].expand(*colours.shape, templates.shape[-1])
-            return torch.cat([self._differences(batch), templates, everywhere], dim=1)
-
-    def cleaned(self, outputs: Tensor, batch: dict[str, Tensor]) -> Tensor:
-        with torch.autocast(batch["inputs"].device.type, enabled=False):  # the subtraction must be exact
-            templates = self._templates(batch)
-            fractions, more = outputs.float().split([templates.shape[1], 1], dim=1)
-            fractions = fractions + self.step * self.moments(self._differences(batch))
-            correction = (fractions * templates).sum(dim=1, keepdim=True) + more
-            return batch["linear"] - self.error * correction
-
     def _differences(self, batch: dict[str, Tensor]) -> Tensor:
         ratio = batch["inputs"].float() / self.scale
         return ratio.sign() * (ratio.abs() + (ratio.square() + 1).sqrt()).log()  # asinh, a third of its time on a CPU
 
-    def _templates(self, batch: dict[str, Tensor]) -> Tensor:
-        """Linear where faint, a square root where bright, so that the Galactic plane does not outweigh the sky."""
-        templates = batch["templates"].float() / self.error
-        return templates.sign() * 2 * ((1 + templates.abs()).sqrt() - 1)
+    def _fractions(self, said: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        return said + self.step * self.moments(self._differences(batch))

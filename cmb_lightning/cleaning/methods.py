@@ -179,8 +179,7 @@ class Residual(Method):
     def inputs(self, batch: dict[str, Tensor]) -> Tensor:
         # float32 outside autocast: the differences span five orders of magnitude
         with torch.autocast(batch["inputs"].device.type, enabled=False):
-            differences = torch.asinh(batch["inputs"].float() / self.scale)
-            templates = self._templates(batch)
+            differences, templates = self._differences(batch), self._templates(batch)
             colours = torch.asinh(batch["colours"].float() / self.colour_scatter)
             everywhere = colours[..., None].expand(*colours.shape, templates.shape[-1])
             return torch.cat([differences, templates, everywhere], dim=1)
@@ -189,8 +188,15 @@ class Residual(Method):
         with torch.autocast(batch["inputs"].device.type, enabled=False):  # the subtraction must be exact
             templates = self._templates(batch)
             fractions, more = outputs.float().split([templates.shape[1], 1], dim=1)
-            correction = (fractions * templates).sum(dim=1, keepdim=True) + more
+            correction = (self._fractions(fractions, batch) * templates).sum(dim=1, keepdim=True) + more
             return batch["linear"] - self.error * correction
+
+    def _differences(self, batch: dict[str, Tensor]) -> Tensor:
+        return torch.asinh(batch["inputs"].float() / self.scale)
+
+    def _fractions(self, said: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """The fraction of each template to take off, from what the network says of it."""
+        return said
 
     def _templates(self, batch: dict[str, Tensor]) -> Tensor:
         """Linear where faint, a square root where bright, so that the Galactic plane does not outweigh the sky."""
