@@ -382,6 +382,7 @@ def main(arguments: list[str] | None = None) -> None:
         if "gloo" in str(error) or isinstance(error, torch.distributed.DistError):
             why = "another process of this command has ended; it says why"
         elif str(error).startswith("DataLoader worker"):
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # or torch raises it anew, here, as the other ones end
             why = "a process that loads data was killed, perhaps for its memory: lower data.init_args.num_workers"
         else:
             raise

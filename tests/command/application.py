@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 import yaml
+from torch.utils.data._utils import signal_handling
 
 from cmb_lightning.cli import main
 
@@ -92,7 +93,7 @@ class Application:
 def invoke(folder: Path, arguments: list[str]) -> Outcome:
     """Run the command as a shell would."""
     out, err, status = io.StringIO(), io.StringIO(), 0
-    signals = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signals = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)}
     signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored in a background job, as tests may be
     argv, sys.argv = sys.argv, ["cmb-lightning", *arguments]
     try:
@@ -106,6 +107,7 @@ def invoke(folder: Path, arguments: list[str]) -> Outcome:
         sys.argv = argv
         for number, handler in signals.items():
             signal.signal(number, handler)
+        signal_handling._SIGCHLD_handler_set = False  # torch sets its own anew, as in a new process
         logger = logging.getLogger("cmb_lightning")
         for handler in logger.handlers[:]:
             logger.removeHandler(handler)

@@ -1,5 +1,6 @@
 """A training that was stopped, in whatever way, goes on to the same weights to the bit."""
 
+import logging
 import multiprocessing
 import os
 import shutil
@@ -7,6 +8,7 @@ import signal
 
 import pytest
 import torch
+from torch.utils.data._utils import signal_handling
 
 from cmb_lightning.cleaning.task import CleaningTask
 from cmb_lightning.sky.simulator import Simulator
@@ -183,6 +185,16 @@ def test_signals_in_simulating_end_it_quietly(app, monkeypatch, number, status):
 
 
 def test_a_killed_process_that_loads_data_ends_it_in_one_line(stopped, monkeypatch):
+    def another():
+        raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Killed.")
+
+    def emit(handler, record, original=logging.FileHandler.emit):
+        if record.levelno == logging.ERROR:  # the process of another loader ends just as the first end is told
+            monkeypatch.setattr(signal_handling, "_error_if_any_worker_fails", another)
+            os.kill(os.getpid(), signal.SIGCHLD)
+        original(handler, record)
+
+    monkeypatch.setattr(logging.FileHandler, "emit", emit)
     stop_at(monkeypatch, 4, lambda: [os.kill(child.pid, signal.SIGKILL) for child in multiprocessing.active_children()])
     ended = stopped("fit", "--data.init_args.num_workers", 1)
     assert ended.status == 1 and len(ended.err.splitlines()) == 1 and "num_workers" in ended.err
