@@ -23,11 +23,11 @@ from cmb_lightning.parser import WordParser, condense, reason
 from cmb_lightning.results.collect import Cleaner, collect, collect_observed
 from cmb_lightning.results.comparable import TRUTH, Settings
 from cmb_lightning.results.compare import compare
-from cmb_lightning.results.comparison_files import write_comparison
+from cmb_lightning.results.comparison_files import rmse_tables, write_comparison
 from cmb_lightning.results.find import find_predictions
 from cmb_lightning.results.report import write_report
 from cmb_lightning.results.sources import Statements
-from cmb_lightning.results.tables import print_scores
+from cmb_lightning.results.tables import print_table
 from cmb_lightning.sky.units import arcmin, parse
 from cmb_lightning.trust import Trust
 
@@ -147,8 +147,9 @@ def main(arguments: list[str]) -> None:
     command = shlex.join(["cmb-lightning", "compare", *arguments])
     texts = {name: (_described(path, ("fit", "predict")) or path).read_text() for name, path in runs.items()}
     page = write_report(found, Path(given.out) / "report.html", title, command, texts)
-    print_scores(found.main_scores)
-    print(f"Page: {page}; tables: {', '.join(map(str, files))}")
+    for table in rmse_tables(found):
+        print_table(table)
+    print(f"All metrics: {', '.join(map(str, files))}\nPage to read: {page}")
 
 
 def data_module(config: Path) -> L.LightningDataModule:

@@ -13,7 +13,7 @@ from cmb_lightning.cleaning.scores import LOWER_IS_BETTER
 from cmb_lightning.data.publish import replace
 from cmb_lightning.results.compare import Comparison
 from cmb_lightning.results.paired import PairedDifference, paired_difference
-from cmb_lightning.results.tables import Table, label, region_text, score_tables, summary
+from cmb_lightning.results.tables import Table, label, region_text, rmse_table, score_tables, summary
 
 PARTS = ("truth", "prediction", "residual", "cross")
 
@@ -25,6 +25,13 @@ def comparison_tables(comparison: Comparison) -> list[Table]:
         for table in score_tables(scores, ratios=False, errors=True):
             tables.append(Table(f"{table.title}, beam {beam:g} arcmin", table.columns, table.rows))
     return tables
+
+
+def rmse_tables(comparison: Comparison) -> list[Table]:
+    """The RMSE in every region, mean ± standard error: a table for each beam and field, for the console."""
+    return [
+        rmse_table(scores, field, beam) for beam, scores in comparison.scores.items() for field in comparison.fields
+    ]
 
 
 def paired_differences(

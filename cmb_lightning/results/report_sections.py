@@ -209,7 +209,6 @@ def calibration(comparison: Comparison) -> Iterator[str]:
 
 def tables(comparison: Comparison) -> Iterator[str]:
     """Every number."""
-    yield "<p class='soft'>Mean ± standard error over simulations.</p>"
     for table in comparison_tables(comparison):
         yield _table(table)
 

@@ -89,12 +89,38 @@ def calibration_table(calibration: AllScores) -> Table:
             rows.append((split, name, *(with_spread(*pair) for pair in pairs)))
     first = next(iter(calibration.values()))
     columns = ("split", "sky", *(METRIC_LABELS[metric] for metric in first.metrics))
-    return Table(f"Error bars, {_count(calibration)} simulations", columns, tuple(rows))
+    return Table(f"Error bars, {_over(calibration)}", columns, tuple(rows))
 
 
-def _count(scores: AllScores) -> str:
+def rmse_table(scores: AllScores, field: str, beam: float) -> Table:
+    """The RMSE of every method in every region, mean ± standard error: the whole of a comparison at a glance.
+
+    Args:
+        scores: What was scored.
+        field: Which field.
+        beam: Common beam of the maps [arcmin], for the title.
+    """
+    first = next(iter(scores.values()))
+    rows = []
+    for (split, method), entry in scores.items():
+        f, m = entry.fields.index(field), entry.metrics.index("RMSE")
+        pairs = zip(entry.mean()[f, :, m], entry.standard_error()[f, :, m], strict=True)
+        rows.append((split, label(method), *(with_spread(*pair) for pair in pairs)))
+    title = f"RMSE [µK]{_of(field, first)}, {_over(scores, errors=True)}, beam {beam:g} arcmin"
+    return Table(title, ("split", "method", *map(region_text, first.regions)), tuple(rows))
+
+
+def _over(scores: AllScores, errors: bool = False) -> str:
+    """What a table's numbers are: what follows ±, and over how many maps; a single map has nothing after it."""
     sims = sorted({len(entry) for entry in scores.values()})
-    return f"{sims[0]}" if len(sims) == 1 else f"{sims[0]} to {sims[-1]}"
+    if sims[-1] == 1:
+        return "one map"
+    count = f"{sims[0]}" if len(sims) == 1 else f"{sims[0]} to {sims[-1]}"
+    return f"mean ± {'standard error' if errors else 'spread'} over {count} simulations"
+
+
+def _of(field: str, scores: Scores) -> str:
+    return f" of {field}" if len(scores.fields) > 1 else ""
 
 
 def _table(scores: AllScores, region: str, field: str, baselines: list[str], errors: bool) -> Table:
@@ -109,7 +135,7 @@ def _table(scores: AllScores, region: str, field: str, baselines: list[str], err
             own = entry.of("RMSE", region, field).mean()
             cells.append("" if other is None else f"{own / other.of('RMSE', region, field).mean():.3f}")
         rows.append((split, label(method), *cells))
-    title = f"{field + ', ' if len(first.fields) > 1 else ''}{region_text(region)}, {_count(scores)} simulations"
+    title = f"{field + ', ' if len(first.fields) > 1 else ''}{region_text(region)}, {_over(scores, errors)}"
     ratios = [f"RMSE / {label(baseline)}" for baseline in baselines]
     columns = ("split", "method", *(METRIC_LABELS.get(metric, metric) for metric in first.metrics), *ratios)
     return Table(title, columns, tuple(rows))
@@ -154,30 +180,32 @@ def with_spread(mean: float, spread: float) -> str:
 def print_scores(scores: AllScores, calibration: AllScores | None = None) -> None:
     """Print the tables to the console, and that of the error bars where there are any."""
     for table in (*score_tables(scores), *([calibration_table(calibration)] if calibration else [])):
-        _print(table)
+        print_table(table)
 
 
-def _print(table: Table) -> None:
+def print_table(table: Table) -> None:
+    """Print a table to the console, a split's name above its rows: names are folded where it is narrow, never cut."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.markup import escape
+    from rich.padding import Padding
     from rich.table import Table as RichTable
 
     console = Console()
     if not console.is_terminal:
         console = Console(width=140)  # a file or pipe has no width: nothing need be folded
     shown = RichTable(title=table.title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
-    for k, column in enumerate(table.columns):
+    for k, column in enumerate(table.columns[1:]):
         heading = escape(column.replace(" [", "\n[").replace(" / ", " /\n"))
-        shown.add_column(heading, justify="left" if k < 2 else "right", no_wrap=k < 2)
+        shown.add_column(heading, justify="right" if k else "left", overflow="fold")
     splits = [row[0] for row in table.rows]
-    for k, row in enumerate(table.rows):
-        last_of_split = splits[k + 1 : k + 2] != [row[0]]
-        cells = (
-            row[0] if k == 0 or splits[k - 1] != row[0] else "",
-            *(cell.replace("± ", "±") for cell in row[1:]),
-        )
-        shown.add_row(*cells, style="bold" if row[1] == table.rows[0][1] else None, end_section=last_of_split)
+    for k, (split, name, *cells) in enumerate(table.rows):
+        if splits[:k][-1:] != [split]:
+            shown.add_row(escape(split), style="italic")
+        last_of_split = splits[k + 1 : k + 2] != [split]
+        style = "bold" if name == table.rows[0][1] else None
+        numbers = (cell.replace("± ", "±") for cell in cells)
+        shown.add_row(Padding(escape(name), (0, 0, 0, 2)), *numbers, style=style, end_section=last_of_split)
     console.print(shown)
 
 
@@ -211,19 +239,19 @@ def write_scores(scores: AllScores, folder: str | Path, calibration: AllScores |
 
 
 def parts_table(parts: AllScores) -> Table:
-    """What is left of each part of the sky: its rms in every region, mean and spread over the simulations."""
+    """What is left of each part of the sky: its rms in every region, mean ± spread over the simulations."""
     regions = next(iter(parts.values())).regions
     rows = tuple(
         (split, part, *(with_spread(v.mean(), v.std(ddof=1) if len(v) > 1 else np.nan) for v in values))
         for (split, part), scores in parts.items()
         for values in [[scores.of("RMSE", region) for region in regions]]
     )
-    return Table("What is left, rms [µK]", ("split", "part", *map(region_text, regions)), rows)
+    return Table(f"What is left, rms [µK], {_over(parts)}", ("split", "part", *map(region_text, regions)), rows)
 
 
 def write_parts(parts: AllScores, folder: str | Path) -> Path:
     """Print what is left of each part, write it to `parts.md`, and return the file."""
-    _print(parts_table(parts))
+    print_table(parts_table(parts))
     path = Path(folder) / "parts.md"
     replace(path, parts_table(parts).markdown().encode())
     return path

@@ -58,7 +58,12 @@ def test_numbers_are_those_of_test(inside, capsys):
     for run in ("a", "b"):
         assert f"run: runs/{run}" in page
     printed = capsys.readouterr().out
-    assert "Page: page/report.html; tables: page/comparison.md" in printed and "pixel ILC" in printed
+    assert printed.endswith("Page to read: page/report.html\n") and "All metrics: page/comparison.md" in printed
+    # Before that, the numbers of the page.
+    table = printed[printed.index("RMSE [µK], mean ± standard error over 3 simulations") :]
+    summary = page.partition('<table class="overview">')[2].partition("</table>")[0]
+    shown = re.findall(r"<td[^>]*>([^<]*±[^<]*)</td>", summary)
+    assert len(shown) == 4 * 2 * 2 and all(cell.replace("± ", "±") in table for cell in shown)
 
 
 def test_numbers_are_those_of_numpy_and_healpy(inside):

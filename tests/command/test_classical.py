@@ -94,4 +94,4 @@ def test_a_mask_has_scores_and_counts(tmp_path):
     whole = read_map(path, "I").values
     assert app("predict", "--model.mask", "30 deg").status == app("test", "--model.mask", "30 deg").status == 0
     assert np.abs(read_map(path, "I").values - whole).max() > 1e-3
-    assert "mask, 3 simulations" in (tmp_path / "run/test/scores.md").read_text()
+    assert "mask, mean ± spread over 3 simulations" in (tmp_path / "run/test/scores.md").read_text()

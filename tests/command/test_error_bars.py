@@ -28,7 +28,7 @@ def test_the_test_reports_coverage_by_latitude(stated):
     assert {row["sim"] for row in rows} == {"0", "1", "2"}
     assert [row["region"] for row in rows[:5]] == ["full", "b0-10", "b10-20", "b20-40", "b40-90"]
     assert all(0 <= float(row["coverage68"]) <= float(row["coverage95"]) <= 1 for row in rows)
-    assert "Error bars, 3 simulations" in stated.printed and "|b| 10° to 20°" in stated.printed
+    assert "Error bars, mean ± spread over 3 simulations" in stated.printed and "|b| 10° to 20°" in stated.printed
 
 
 def test_the_maps_carry_their_errors_and_a_comparison_reads_them(stated):

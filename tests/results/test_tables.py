@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ from cmb_lightning.cleaning.scores import CALIBRATION, METRICS, Scores
 from cmb_lightning.results.tables import (
     calibration_table,
     print_scores,
+    print_table,
+    rmse_table,
     score_tables,
     summary,
     with_spread,
@@ -32,7 +35,9 @@ def scores():
 def test_tables_hold_means_spreads_and_ratios():
     given = scores()
     tables = score_tables(given)
-    assert [table.title for table in tables] == ["full sky, 4 simulations", "|b| > 20°, 4 simulations"]
+    assert [table.title for table in tables] == [
+        f"{sky}, mean ± spread over 4 simulations" for sky in ("full sky", "|b| > 20°")
+    ]
     assert tables[0].columns[-2:] == ("RMSE / pixel ILC", "RMSE / trained linear")
     row = tables[1].rows[3]
     rmse = given["turned", "network"].of("RMSE", "b20")
@@ -95,6 +100,30 @@ def test_console(capsys, monkeypatch):
     )
 
 
+def test_six_methods_fit_on_100_columns(capsys, monkeypatch):
+    """Names and numbers are whole, each method of each split on one line, and ± is the standard error."""
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal, whose width counts
+    methods = ["real_sky_64", "bayesian_64", "adaptive_64", "pixel ILC", "needlet ILC", "linear"]
+    regions = ("full", "b20", "faintest50%", "50-80%", "brightest20%")
+    values = np.random.default_rng(0).uniform(3, 9, size=(2, 6, 8, 1, 5, len(METRICS)))
+    given = {
+        (split, method): Scores(np.arange(8), values[s, m], ("I",), regions)
+        for s, split in enumerate(("test", "test_turned"))
+        for m, method in enumerate(methods)
+    }
+    table = rmse_table(given, "I", 120.0)
+    print_table(table)
+    lines = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out).splitlines()
+    assert max(map(len, lines)) <= 100
+    assert lines[0].rstrip() == "RMSE [µK], mean ± standard error over 8 simulations, beam 120 arcmin"
+    rows = [re.split(r"\s{2,}", line.strip()) for line in lines if "±" in line][1:]
+    assert [row[0] for row in rows] == 2 * [*methods[:-1], "trained linear"]
+    rmse = values[1, 5, :, 0, 3, METRICS.index("RMSE")]
+    assert rows[-1][4] == f"{rmse.mean():.2f} ±{rmse.std(ddof=1) / np.sqrt(8):.2f}"
+    assert [line.strip() for line in lines if line.strip() in ("test", "test_turned")] == ["test", "test_turned"]
+
+
 def test_nothing_scored(capsys, tmp_path):
     print_scores({})
     assert capsys.readouterr().out == "" and write_scores({}, tmp_path)[1].read_text() == ""
@@ -104,10 +133,10 @@ def test_error_bars_have_a_table_and_files_of_their_own(tmp_path, capsys):
     values = np.tile([0.66, 0.94, 0.99, 0.01, 1.1], (4, 1, 2, 1)) + np.arange(4)[:, None, None, None] / 100
     bars = {("valid", "network"): Scores(np.arange(4), values, ("I",), ("full", "b10-20"), CALIBRATION)}
     table = calibration_table(bars)
-    assert table.title == "Error bars, 4 simulations"
+    assert table.title == "Error bars, mean ± spread over 4 simulations"
     assert table.rows[1][:3] == ("valid", "|b| 10° to 20°", with_spread(67.5, 100 * values[:, 0, 0, 0].std(ddof=1)))
     print_scores(scores(), bars)
-    assert "Error bars, 4 simulations" in capsys.readouterr().out
+    assert "Error bars, mean ± spread over 4 simulations" in capsys.readouterr().out
     paths = write_scores(scores(), tmp_path, bars)
     assert [path.name for path in paths][3:] == ["calibration.md", "calibration.csv", "calibration.json"]
     rows = [*csv.DictReader((tmp_path / "calibration.csv").open())]
