@@ -202,7 +202,7 @@ class CleaningCLI(LightningCLI):
             kwargs["ckpt_path"] = self._wanted_checkpoint(kwargs.get("ckpt_path"))
         self.trainer.predict(**kwargs)
         writers = [callback for callback in self.trainer.callbacks if isinstance(callback, PredictionWriter)]
-        tell(f"Cleaned maps: {writers[0].path.text.replace('{root}', str(self.run_folder.path))}")
+        tell(f"Cleaned maps: {writers[0].summary()}")
 
     def _score(self, run: Any, kwargs: dict[str, Any]) -> None:
         kwargs["ckpt_path"] = self._wanted_checkpoint(kwargs.get("ckpt_path"))

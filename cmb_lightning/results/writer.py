@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,6 +46,7 @@ class PredictionWriter(BasePredictionWriter):
         self._factor = 1.0 if unit == "uK_CMB" else from_uK_CMB(unit, "predictions.unit")
         self._epoch, self._checkpoint = 0, ""
         self._written, self._started = 0, 0.0
+        self._total, self._paths = 0, []  # of all epochs: of all processes, and of this one
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Note the epoch that the weights are of: a trainer that predicts does not know it."""
@@ -107,13 +109,24 @@ class PredictionWriter(BasePredictionWriter):
             scaled = np.where(holes, np.nan, values * np.float32(self._factor))
             write_map(path, scaled, names, self.unit, header)
             self._written += 1
+            self._paths.append(path)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log how many maps this process wrote and how long it took."""
         seconds = time.monotonic() - self._started
-        log.info(
-            "wrote %d cleaned maps of epoch %d in %.1f s (%s)", self._written, self._epoch, seconds, self.path.text
-        )
+        log.info("wrote %d cleaned maps of epoch %d in %.1f s", self._written, self._epoch, seconds)
+        written = torch.tensor(self._written, device=pl_module.device)
+        self._total += int(trainer.strategy.reduce(written, reduce_op="sum"))
+
+    def summary(self) -> str:
+        """Where the maps are, in words: how many files all processes wrote, their folder, and the name of one."""
+        if not self._paths:
+            return "no simulations to clean."
+        first = self._paths[0]
+        if self._total == 1:
+            return str(first)
+        folder = Path(os.path.commonpath([path.parent for path in self._paths]))
+        return f"{self._total} files in {folder}, such as {first.relative_to(folder)}"
 
 
 def from_uK_CMB(unit: str, key: str) -> float:

@@ -52,6 +52,7 @@ def test_predictions_are_those_of_one_process(pair, tmp_path):
     assert single("predict").status == 0
     assert len(maps) == 3 and hashes(tmp_path, "cmb_map_pred_*.fits") == maps
     assert "wrote 2 cleaned maps" in pair.log("predict")  # by the first process; the other one wrote the third
+    assert "Cleaned maps: 3 files in " in pair.log("predict")
 
 
 def test_told_to_end_both_do_and_go_on_to_the_same_weights(pair, tmp_path):

@@ -1,4 +1,6 @@
+import re
 import types
+from pathlib import Path
 
 import healpy
 import lightning as L
@@ -102,6 +104,15 @@ def test_one_file_per_simulation(tmp_path, checkpoint):
     sigma = read_map(files[3], "I_SIGMA")
     assert np.nanmin(sigma.values) == np.nanmax(sigma.values) == 3
     assert healpy.read_map(files[0])[healpy.nest2ring(NSIDE, 0)] == healpy.UNSEEN
+
+
+def test_what_it_wrote_is_said_as_paths_that_exist(tmp_path, checkpoint):
+    writer = PredictionWriter()
+    assert writer.summary() == "no simulations to clean."
+    files = predict(tmp_path, checkpoint, writer)
+    count, folder, example = re.fullmatch(r"(\d+) files in (\S+), such as (\S+)", writer.summary()).groups()
+    assert int(count) == len(files) == 5 and Path(folder) == tmp_path / "predictions/toy/test"
+    assert Path(folder) / example == files[0]
 
 
 def test_again_gives_the_same_bytes(tmp_path, checkpoint):
