@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cmb_lightning.results.projection import image_of, mollweide_pixels
+from cmb_lightning.results.projection import PATCHES, image_of, mollweide_pixels, patch_pixels, patch_size
 from cmb_lightning.results.spectra import Bins, PairSpectra
 from cmb_lightning.results.tables import region_text
 
@@ -48,6 +48,12 @@ def colour_range(values: np.ndarray, percentile: float = 99.7) -> float:
         return 1.0
     step = 10 ** np.floor(np.log10(limit)) / 2
     return float(step * np.ceil(limit / step))
+
+
+def residual_range(residuals: Mapping[str, np.ndarray]) -> float:
+    """A colour scale for all residuals: that of the middle one but for its worst 2 %, so that none hides the others."""
+    away = np.sort([np.nanpercentile(np.abs(values), 98) for values in residuals.values()])
+    return colour_range(np.array([away[len(away) // 2]]), 100)
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -112,9 +118,7 @@ def sky_figure(
     """
     rows = len(predictions)
     residuals = {name: np.asarray(prediction) - truth for name, prediction in predictions.items()}
-    limit = colour_range(truth)
-    away = [values[np.abs(values) < np.nanpercentile(np.abs(values), 98)] for values in residuals.values()]
-    residual_limit = colour_range(np.concatenate(away)) if away else 1.0
+    limit, residual_limit = colour_range(truth), residual_range(residuals)
     figure = new_figure(14, 0.35 * bool(title) + 3.1 * rows)
     axes = figure.subplots(rows, 3, squeeze=False)
     for row, (name, prediction) in enumerate(predictions.items()):
@@ -129,6 +133,48 @@ def sky_figure(
         )
         heading = f"{name[:1].upper() + name[1:]} $-$ truth\n" + rf"RMSE [$\mu$K]: {scores}"
         draw_mollweide(axes[row, 2], residuals[name], residual_limit, heading, "RdBu_r")
+    if title:
+        figure.suptitle(title, fontsize=13, color=INK)
+    return figure
+
+
+def patch_figure(truth: np.ndarray, predictions: Mapping[str, np.ndarray], title: str = "") -> Figure:
+    """Truth, predictions and residuals on small parts of the sky: two rows for each, on the colour scales of the maps.
+
+    Args:
+        truth: Map [uK_CMB], shape (npix,), NESTED.
+        predictions: Name of each method and its map, same shape.
+        title: Heading of the figure.
+
+    Returns:
+        The figure.
+    """
+    from matplotlib import colormaps
+
+    nside = int(round((len(truth) / 12) ** 0.5))
+    size = patch_size(nside)
+    residuals = {name: np.asarray(prediction) - truth for name, prediction in predictions.items()}
+    scales = ((colour_range(truth), planck_colours()), (residual_range(residuals), colormaps["RdBu_r"]))
+    columns = 1 + len(predictions)
+    figure = new_figure(max(2.6 * columns, 6), 0.35 * bool(title) + 2.9 * 2 * len(PATCHES))
+    grid = figure.subplots(2 * len(PATCHES), columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for patch, centre in enumerate(PATCHES):
+        pixels = patch_pixels(nside, *centre, size, 320)
+        rows = ({"truth": truth, **predictions}, {f"{name} $-$ truth": of for name, of in residuals.items()})
+        for kind, (row, (limit, colours)) in enumerate(zip(rows, scales, strict=True)):
+            shown = colours.with_extremes(bad="#c9ced4")
+            places = grid[2 * patch + kind, columns - len(row) :]
+            for axes, (name, values) in zip(places, row.items(), strict=True):
+                image = axes.imshow(image_of(values, pixels), vmin=-limit, vmax=limit, cmap=shown)
+                axes.set_title(name, fontsize=10, color=INK)
+            bar = figure.colorbar(image, ax=list(places), shrink=0.8, extend="both")
+            bar.set_ticks([-limit, 0, limit], labels=[f"$-${limit:g}", r"$\mu$K", f"{limit:g}"])
+            bar.ax.tick_params(labelsize=8, length=2, color=GREY, labelcolor=INK)
+            bar.outline.set_visible(False)
+        where = f"{size:.0f}° around\nl = {centre[0]:g}°,\nb = {centre[1]:g}°"
+        grid[2 * patch + 1, 0].text(0.5, 0.5, where, ha="center", va="center", fontsize=10, color=INK)
     if title:
         figure.suptitle(title, fontsize=13, color=INK)
     return figure

@@ -5,6 +5,9 @@ from functools import lru_cache
 import ducc0
 import numpy as np
 
+PATCHES = ((60.0, 55.0), (10.0, 12.0))
+"""Longitude and latitude [degrees] of the patches: a quiet part of the sky, and one beside the Galactic plane."""
+
 
 @lru_cache(maxsize=8)
 def mollweide_pixels(nside: int, width: int) -> np.ndarray:
@@ -53,6 +56,11 @@ def patch_pixels(nside: int, longitude: float, latitude: float, size: float, wid
     vectors = centre + east[..., None] * towards_east + north[..., None] * towards_north
     colatitude = np.arccos(vectors[..., 2] / np.linalg.norm(vectors, axis=-1))
     return _pixels(nside, colatitude, np.arctan2(vectors[..., 1], vectors[..., 0]), np.ones(east.shape, dtype=bool))
+
+
+def patch_size(nside: int) -> float:
+    """Side of a patch [degrees]: 64 pixels, between 10 and 50 degrees."""
+    return float(np.clip(64 * np.degrees(np.sqrt(np.pi / 3)) / nside, 10, 50))
 
 
 def _pixels(nside: int, colatitude: np.ndarray, longitude: np.ndarray, inside: np.ndarray) -> np.ndarray:

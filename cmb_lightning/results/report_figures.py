@@ -10,7 +10,16 @@ import numpy as np
 from cmb_lightning.results.calibration import Z_LEVELS, gaussian_coverage
 from cmb_lightning.results.compare import Comparison
 from cmb_lightning.results.comparison_files import paired_differences
-from cmb_lightning.results.figures import GREY, INK, method_colour, new_figure, sky_figure, spectra_figure, tidy
+from cmb_lightning.results.figures import (
+    GREY,
+    INK,
+    method_colour,
+    new_figure,
+    patch_figure,
+    sky_figure,
+    spectra_figure,
+    tidy,
+)
 from cmb_lightning.results.spectra import PairSpectra
 from cmb_lightning.results.tables import METRIC_LABELS, label, region_text
 
@@ -30,6 +39,7 @@ def report_figures(comparison: Comparison, title: str = "") -> Iterator[tuple[st
     for f, field in enumerate(comparison.fields):
         maps = {label(method): example[method][f] for method in comparison.methods}
         yield f"maps/{field}", sky_figure(example[""][f], maps, title)
+        yield f"patches/{field}", patch_figure(example[""][f], maps, title)
         yield f"residual pixels/{field}", histogram_figure(comparison, split, f)
         for metric in comparison.main_scores[split, comparison.methods[0]].metrics:
             yield f"{metric}/{field}", box_figure(comparison, metric, domain, field)

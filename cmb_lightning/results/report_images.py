@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cmb_lightning.results.figures import planck_colours
-from cmb_lightning.results.projection import image_of, mollweide_pixels, patch_pixels
+from cmb_lightning.results.projection import image_of, mollweide_pixels, patch_pixels, patch_size
 
 if TYPE_CHECKING:
     from matplotlib.colors import Colormap
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 SUPERSAMPLING = 2
 GREY = (201, 206, 212)
-PATCHES = ((60.0, 55.0), (10.0, 12.0))
-"""Longitude and latitude [degrees] of the patches: a quiet part of the sky, and one beside the Galactic plane."""
 
 
 def residual_colours() -> Colormap:
@@ -46,11 +44,6 @@ def patch_image(
     """A square part of a map around a centre (longitude, latitude) [degrees]; see `mollweide_image`."""
     size = patch_size(_nside(values))
     return _picture(values, patch_pixels(_nside(values), *centre, size, width * SUPERSAMPLING), limit, colours)
-
-
-def patch_size(nside: int) -> float:
-    """Side of a patch [degrees]: 64 pixels, between 10 and 50 degrees."""
-    return float(np.clip(64 * np.degrees(np.sqrt(np.pi / 3)) / nside, 10, 50))
 
 
 def colour_bar(limit: float, colours: Colormap | None = None, unit: str = "µK") -> str:

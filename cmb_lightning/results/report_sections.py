@@ -10,7 +10,8 @@ from cmb_lightning.results.comparable import TRUTH
 from cmb_lightning.results.compare import Comparison
 from cmb_lightning.results.comparison_files import comparison_tables, paired_differences, paired_table
 from cmb_lightning.results.evaluation import FULL, MASKED
-from cmb_lightning.results.figures import colour_range
+from cmb_lightning.results.figures import colour_range, residual_range
+from cmb_lightning.results.projection import PATCHES, patch_size
 from cmb_lightning.results.report_figures import (
     box_figure,
     calibration_figure,
@@ -19,11 +20,9 @@ from cmb_lightning.results.report_figures import (
     spectra_of,
 )
 from cmb_lightning.results.report_images import (
-    PATCHES,
     colour_bar,
     mollweide_image,
     patch_image,
-    patch_size,
     residual_colours,
     svg_address,
 )
@@ -90,9 +89,7 @@ def maps(comparison: Comparison) -> Iterator[str]:
         for f, field in enumerate(comparison.fields):
             truth = example[""][f]
             residuals = {name: example[name][f] - truth for name in comparison.methods}
-            limit = colour_range(truth)
-            away = np.sort([np.nanpercentile(np.abs(values), 98) for values in residuals.values()])
-            residual_limit = colour_range(np.array([away[len(away) // 2]]), 100)
+            limit, residual_limit = colour_range(truth), residual_range(residuals)
             name = f"{split}, simulation {sim}" + (f", {field}" if len(comparison.fields) > 1 else "")
             yield f"<h3>{escape(name)}</h3><div class='grid maps'>"
             for method, maps in {"": truth, **{m: example[m][f] for m in comparison.methods}}.items():

@@ -91,7 +91,7 @@ def test_the_figures_are_the_report_s(monkeypatch):
     figures = dict(report_figures(found, "Epoch 0"))
     metrics = [f"{metric}/I" for metric in METRICS]
     spectra = ["spectra, full sky/TT", "spectra, masked/TT"]
-    assert set(figures) == {"maps/I", "residual pixels/I", "error bars", *metrics, *spectra}
+    assert set(figures) == {"maps/I", "patches/I", "residual pixels/I", "error bars", *metrics, *spectra}
     truth, maps = (learner.last_example[name].numpy().astype(float) for name in ("truth", "network"))
     bins = Bins.up_to(2 * NSIDE)
     expected = np.mean(

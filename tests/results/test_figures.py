@@ -8,8 +8,8 @@ import pytest
 from matplotlib.legend import Legend
 
 from cmb_lightning.cleaning.regions import sky_regions
-from cmb_lightning.results.figures import colour_range, planck_colours, sky_figure, spectra_figure
-from cmb_lightning.results.projection import image_of, mollweide_pixels, patch_pixels
+from cmb_lightning.results.figures import colour_range, patch_figure, planck_colours, sky_figure, spectra_figure
+from cmb_lightning.results.projection import PATCHES, image_of, mollweide_pixels, patch_pixels, patch_size
 from cmb_lightning.results.spectra import Bins, pair_spectra
 
 NSIDE = 16
@@ -91,6 +91,29 @@ def test_figures_are_drawn_without_a_window():
     assert low == -high and high < truth_axes.images[0].get_clim()[1]
     expected = np.sqrt(np.mean((predictions["network"] - truth) ** 2))
     assert f"full sky {expected:.2f}" in residual_axes.get_title()
+    figure.savefig(io.BytesIO(), dpi=40)
+
+
+def test_patches_show_what_healpy_does_there():
+    """Each row has the pixels that healpy's own projector takes around its centre, on the scales of the whole maps."""
+    rng = np.random.default_rng(0)
+    truth = 70 * rng.normal(size=NPIX)
+    predictions = {"network": truth + rng.normal(size=NPIX), "linear": truth + 2 * rng.normal(size=NPIX)}
+    figure = patch_figure(truth, predictions, "title")
+    panels = [axes for axes in figure.axes if axes.images and axes.get_title()]
+    left = {f"{name} $-$ truth": maps - truth for name, maps in predictions.items()}
+    assert [axes.get_title() for axes in panels] == 2 * ["truth", *predictions, *left]
+    whole = [axes for axes in sky_figure(truth, predictions).axes if axes.images]
+    for k, axes in enumerate(panels):
+        shown, values = axes.images[0], {"truth": truth, **predictions, **left}[axes.get_title()]
+        centre = PATCHES[k // 5]
+        step = 60 * patch_size(NSIDE) / shown.get_array().shape[0]
+        projector = healpy.projector.GnomonicProj(rot=(*centre, 0), xsize=41, reso=step)
+        expected = projector.projmap(values, lambda x, y, z: healpy.vec2pix(NSIDE, x, y, z, nest=True))
+        middle = shown.get_array().shape[0] // 2
+        part = shown.get_array()[middle - 20 : middle + 20, middle - 20 : middle + 20]
+        assert np.mean(np.isclose(part, expected[::-1][:40, :40])) > 0.9  # half a point aside
+        assert shown.get_clim() == whole[0 if k % 5 < 3 else 2].images[0].get_clim()
     figure.savefig(io.BytesIO(), dpi=40)
 
 
