@@ -25,7 +25,7 @@ HOSTILE = {
     "help": ("--model.network.help", "my_file.TwoLayers"),
     "Python's own": ("--trainer.callbacks", CALLBACK % "os.system"),
     "built in": ("--trainer.callbacks", CALLBACK % "builtins.exec"),
-    "through a trusted module": ("--trainer.callbacks", CALLBACK % "cmb_lightning.cli.os.system"),
+    "through a trusted module": ("--trainer.callbacks", CALLBACK % "cmb_lightning.console.os.system"),
     "what loads code": ("--trainer.callbacks", CALLBACK % "torch.hub.load"),
 }
 
