@@ -1,31 +1,11 @@
 """Batches, put together with as little copying as can be."""
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, default_collate, get_worker_info
-
-
-class AheadLoader(DataLoader):
-    """A DataLoader whose next batch, where it has no workers, is made by a thread while this one is used.
-
-    Transforms and reading leave Python's lock alone, so it takes a processor's idle time, or that of waiting for a GPU.
-    """
-
-    def __iter__(self) -> Iterator[Any]:
-        batches = super().__iter__()  # by this thread: it draws from the global random numbers
-        return batches if self.num_workers else self._ahead(batches)
-
-    @staticmethod
-    def _ahead(batches: Iterator[Any]) -> Iterator[Any]:
-        with ThreadPoolExecutor(1, "loader") as thread:
-            following = thread.submit(next, batches, None)
-            while (batch := following.result()) is not None:
-                following = thread.submit(next, batches, None)
-                yield batch
+from torch.utils.data import default_collate, get_worker_info
 
 
 def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:

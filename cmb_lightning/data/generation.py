@@ -2,7 +2,10 @@
 
 import logging
 import os
+import shlex
+import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cmb_lightning.data.cache import SplitCache
@@ -14,6 +17,11 @@ from cmb_lightning.data.work import Task, over_simulations
 from cmb_lightning.errors import ConfigError
 
 log = logging.getLogger(__name__)
+
+LARGE = 8 * 2**30
+"""Bytes to simulate above which several processes of a training job refuse to: they would wait for one."""
+
+_COMMANDS = ("fit", "validate", "test", "predict")
 
 
 @dataclass(frozen=True)
@@ -100,3 +108,22 @@ def make_split(
         *(report.split, report.made, report.bytes, report.seconds, report.found, cache.folder),
     )
     return report
+
+
+def refuse_large(splits: Sequence[tuple[SplitCache, int]]) -> None:
+    """Refuses to let processes wait for one that simulates for long.
+
+    Args:
+        splits: Where splits are kept, and how many simulations of each are needed.
+
+    Raises:
+        ConfigError: More than `LARGE` are missing; it says the command that makes them.
+    """
+    missing = [len(cache.missing(n_sims)) for cache, n_sims in splits]
+    size = sum(count * cache.size() for count, (cache, _) in zip(missing, splits, strict=True))
+    if size > LARGE:
+        arguments = ["simulate" if word in _COMMANDS else word for word in sys.argv[1:]]
+        raise ConfigError(
+            f"{sum(missing)} simulations ({size / 2**30:.0f} GiB) are missing in {splits[0][0].root}, more than "
+            f"several processes should wait for; make them first: {shlex.join(['cmb-lightning', *arguments])}"
+        )

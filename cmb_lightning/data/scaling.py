@@ -1,6 +1,6 @@
 """Extremes of maps: from headers or by a scan, and as YAML with units."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ import yaml
 
 from cmb_lightning.data.cache import SplitCache
 from cmb_lightning.data.content import Statistics
+from cmb_lightning.data.layout import Layout
 from cmb_lightning.data.mixing import observe
 from cmb_lightning.data.publish import replace
 from cmb_lightning.data.tensorfile import TensorFile
@@ -58,6 +59,16 @@ class Extremes:
 
     def _sides(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         return self.vmin, self.vmax
+
+
+def joined_extremes(summaries: Sequence[Mapping[str, Statistics]], layout: Layout) -> dict[str, Extremes]:
+    """The extremes of `inputs` and `target` over some splits; without `observed` maps the inputs are the target."""
+    merged = {group: found.joined(*(one[group] for one in summaries[1:])) for group, found in summaries[0].items()}
+    inputs = merged.get("observed", merged["target"])
+    return {
+        "inputs": Extremes.of(inputs, layout.channels, layout.unit),
+        "target": Extremes.of(merged["target"], layout.fields, layout.unit),
+    }
 
 
 def write_extremes(path: Path, extremes: Mapping[str, Extremes], recipes: Mapping[str, str]) -> None:

@@ -1,8 +1,6 @@
 """What data modules of simulations have in common: making what a stage needs, checking it, and loaders."""
 
-import json
 import logging
-import shlex
 import sys
 import warnings
 from collections.abc import Iterator
@@ -15,23 +13,19 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 from cmb_lightning.data.agreement import check_agreement
-from cmb_lightning.data.batches import AheadLoader, collate
-from cmb_lightning.data.generation import Report, make_split
+from cmb_lightning.data.generation import Report, make_split, refuse_large
 from cmb_lightning.data.layout import Layout
+from cmb_lightning.data.loaders import AheadLoader, make_loader
 from cmb_lightning.data.paths import PathTemplate
-from cmb_lightning.data.recipe import canonical, differences
 from cmb_lightning.data.sampler import EvaluationSampler, TrainingSampler, training_position
-from cmb_lightning.data.scaling import Extremes, write_extremes
+from cmb_lightning.data.scaling import Extremes, joined_extremes, write_extremes
 from cmb_lightning.data.shard import Shard
 from cmb_lightning.data.splits import SplitData, choose_splits
+from cmb_lightning.data.trained_on import differences, trained_on
 from cmb_lightning.data.verify import Fault, repair, verify
-from cmb_lightning.data.workers import outlive_signals
 from cmb_lightning.errors import ConfigError
 
 log = logging.getLogger(__name__)
-
-LARGE = 8 * 2**30
-"""Bytes to simulate above which several processes of a training job refuse to: they would wait for one."""
 
 
 class SimulatedDataModule(L.LightningDataModule):
@@ -154,7 +148,7 @@ class SimulatedDataModule(L.LightningDataModule):
         if self._world_size == 1:
             self._make(needed)
             return
-        self._refuse_large(needed)
+        refuse_large([(self.splits[name].cache, self.n_sims(name)) for name in needed])
         try:
             self._make(needed)
         except Exception as error:
@@ -173,12 +167,7 @@ class SimulatedDataModule(L.LightningDataModule):
         check_agreement(self.trainer, seen)
         if stage not in ("fit", None):
             return
-        merged = dict(summaries[self._scaled_by[0]])
-        for name in self._scaled_by[1:]:
-            merged = {group: found.joined(summaries[name][group]) for group, found in merged.items()}
-        target = Extremes.of(merged["target"], self.layout.fields, self.layout.unit)
-        inputs = Extremes.of(merged.get("observed", merged["target"]), self.layout.channels, self.layout.unit)
-        self.extremes = {"inputs": inputs, "target": target}
+        self.extremes = joined_extremes([summaries[name] for name in self._scaled_by], self.layout)
         for group, extremes in self.extremes.items():
             if constant := extremes.constant():
                 log.warning("The %s %s are constant: they carry nothing.", group, ", ".join(constant))
@@ -194,24 +183,11 @@ class SimulatedDataModule(L.LightningDataModule):
     def state_dict(self) -> dict[str, Any]:
         """Where the training stands and what it learns from, for a checkpoint."""
         epoch, batches = training_position(self.trainer)
-        return {"epoch": epoch, "batches": batches, "data": self._trained_on()}
+        return {"epoch": epoch, "batches": batches, "data": trained_on(self.splits)}
 
     def differences(self, state_dict: dict[str, Any] | None) -> list[str]:
-        """How the data that a checkpoint was trained on differ from these: `train.recipe.seed: 1 here, 0 there`.
-
-        Args:
-            state_dict: That of the checkpoint's data module; None, or one that does not say, differs in nothing.
-        """
-        there = (state_dict or {}).get("data", {})
-        here = {name: found for name, found in self._trained_on().items() if name in there}
-        return differences(here, {name: found for name, found in there.items() if name in here})
-
-    def _trained_on(self) -> dict[str, Any]:
-        splits = {name: self.splits[name] for name in ("train", "valid") if name in self.splits}
-        return {
-            name: {"n_sims": data.n_sims, "recipe": json.loads(canonical(data.cache.recipe))}
-            for name, data in splits.items()
-        }
+        """How the data that a checkpoint was trained on differ from these; see `trained_on.differences`."""
+        return differences(self.splits, (state_dict or {}).get("data", {}))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on from there; Lightning makes loaders before it restores its own count."""
@@ -287,36 +263,12 @@ class SimulatedDataModule(L.LightningDataModule):
             for name, data in splits.items()
         ]
 
-    def _refuse_large(self, needed: list[str]) -> None:
-        missing = {name: len(self.splits[name].cache.missing(self.n_sims(name))) for name in needed}
-        size = sum(count * self.splits[name].cache.size() for name, count in missing.items())
-        if size > LARGE:
-            arguments = ["simulate" if word in _COMMANDS else word for word in sys.argv[1:]]
-            raise ConfigError(
-                f"{sum(missing.values())} simulations ({size / 2**30:.0f} GiB) are missing in {self.root}, more than "
-                f"several processes should wait for; make them first: {shlex.join(['cmb-lightning', *arguments])}"
-            )
-
     def _evaluation_loader(self, split: str) -> DataLoader:
         dataset = self.evaluation_dataset(split)
         return self._loader(dataset, EvaluationSampler(len(dataset), self._rank, self._world_size))
 
     def _loader(
-        self,
-        dataset: Dataset,
-        sampler: TrainingSampler | EvaluationSampler,
-        loader: type[DataLoader] = DataLoader,
+        self, dataset: Dataset, sampler: TrainingSampler | EvaluationSampler, kind: type[DataLoader] = DataLoader
     ) -> DataLoader:
-        # From pinned memory a GPU takes a batch while it computes.
-        options: dict[str, Any] = {"pin_memory": self._device_type == "cuda"}
-        if self.num_workers:  # forked workers can hang: torch and the transforms have threads
-            options |= {
-                "multiprocessing_context": "spawn",
-                "persistent_workers": True,
-                "worker_init_fn": outlive_signals,
-            }
-        options |= {"batch_size": self.batch_size, "collate_fn": collate, "num_workers": self.num_workers}
-        return loader(dataset, sampler=sampler, **options)
-
-
-_COMMANDS = ("fit", "validate", "test", "predict")
+        pinned = self._device_type == "cuda"  # from pinned memory a GPU takes a batch while it computes
+        return make_loader(dataset, sampler, self.batch_size, self.num_workers, pinned, kind)

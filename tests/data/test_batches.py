@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from cmb_lightning.data.batches import AheadLoader, collate
+from cmb_lightning.data.batches import collate
+from cmb_lightning.data.loaders import AheadLoader
 
 
 def samples(maps):

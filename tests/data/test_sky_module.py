@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from cmb_lightning.data import simulated
+from cmb_lightning.data import generation
 from cmb_lightning.data.cache import SplitCache
 from cmb_lightning.data.datasets import Unprepared
 from cmb_lightning.data.mixing import observe
@@ -223,7 +223,7 @@ def test_setup_says_what_is_missing_and_what_makes_it(tmp_path):
 
 
 def test_several_processes_refuse_to_wait_for_much(tmp_path, monkeypatch):
-    monkeypatch.setattr(simulated, "LARGE", 1000)
+    monkeypatch.setattr(generation, "LARGE", 1000)
     monkeypatch.setattr("sys.argv", ["cmb-lightning", "fit", "--config", "a b.yaml"])
     data = stage(module(tmp_path), "fit", world_size=2)
     with pytest.raises(
