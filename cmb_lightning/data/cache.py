@@ -3,7 +3,7 @@
 import json
 import logging
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,24 +11,20 @@ from typing import Any
 import numpy as np
 
 from cmb_lightning.data import publish
-from cmb_lightning.data.content import AGREEMENT, Statistics, check_tensors, disagreement, shapes
+from cmb_lightning.data.content import check_tensors, shapes
+from cmb_lightning.data.determinism import check_same
+from cmb_lightning.data.header import describe, open_simulation, read_header
 from cmb_lightning.data.layout import Layout
-from cmb_lightning.data.mixing import Mix, observe
+from cmb_lightning.data.mixing import Mix
 from cmb_lightning.data.names import check_name
 from cmb_lightning.data.reading import add_up
-from cmb_lightning.data.recipe import canonical, differing_keys, nearest, recipe_id
+from cmb_lightning.data.recipe import canonical, nearest, recipe_id
 from cmb_lightning.data.tensorfile import BadFile, TensorFile, digest, dump
-from cmb_lightning.data.versions import versions
 from cmb_lightning.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
-FORMAT = "cmb_lightning simulation 1"
 SIMULATION = ("cmb", "foregrounds", "noise", "target", "gain")
-
-
-class NotDeterministic(RuntimeError):
-    """The same recipe gave different maps on the same kind of machine."""
 
 
 class SplitCache:
@@ -125,7 +121,7 @@ class SplitCache:
             BadFile: It is damaged, or belongs elsewhere.
         """
         with self._open(index) as file:
-            return self._header(file)
+            return read_header(file)
 
     def holds(self, name: str) -> bool:
         """Whether simulations hold a tensor, such as `difference`, which not all recipes make; by the first."""
@@ -216,11 +212,11 @@ class SplitCache:
         """
         check_tensors(tensors, self.tensors, self.layout)
         hashes = {name: digest(tensor) for name, tensor in tensors.items()}
-        metadata = self._metadata(index, tensors, hashes)
+        metadata = {**self._identity(index), **describe(tensors, hashes, self.layout)}
         while not publish.publish(self.path(index), lambda file: dump(file, tensors, metadata)):
             try:
                 with self._open(index) as file:
-                    self._compare(index, file, tensors, hashes)
+                    check_same(f"{self.split} simulation {index}", file, tensors, hashes)
                 return False
             except FileNotFoundError:
                 continue
@@ -258,69 +254,11 @@ class SplitCache:
 
     def _open(self, index: int) -> TensorFile:
         """The file of a simulation, once its header says that it is the one."""
-        file = TensorFile(self.path(index))
-        expected = {"format": FORMAT, "dataset": self.dataset, "split": self.split, "recipe": self.id}
-        for key, value in {**expected, "index": str(index)}.items():
-            if (found := file.metadata.get(key)) != value:
-                file.close()
-                raise BadFile(f"its {key} is '{found}', not '{value}'")
-        for name, shape in self._shapes.items():
-            if name not in file.entries or file.entries[name].shape != shape:
-                file.close()
-                raise BadFile(f"its '{name}' is not of shape {shape}")
-        return file
+        return open_simulation(self.path(index), self._identity(index), self._shapes)
 
-    def _header(self, file: TensorFile) -> dict[str, Any]:
-        try:
-            statistics = {
-                name: Statistics(**values) for name, values in json.loads(file.metadata["statistics"]).items()
-            }
-            return {**file.metadata, "statistics": statistics, "sha256": json.loads(file.metadata["sha256"])}
-        except (KeyError, TypeError, ValueError) as error:
-            raise BadFile(f"its header lacks something: {error}") from None
-
-    def _metadata(self, index: int, tensors: Mapping[str, np.ndarray], hashes: dict[str, str]) -> dict[str, str]:
-        statistics: dict[str, Iterable[np.ndarray]] = {}
-        if "cmb" in tensors:
-            parts = {name: tensors[name] for name in ("cmb", "foregrounds", "noise", "gain") if name in tensors}
-            rows = range(len(tensors["cmb"]))
-            # One by one, and so in the processor's cache.
-            statistics["observed"] = (observe({k: v[c : c + 1] for k, v in parts.items()})[0] for c in rows)
-        if "target" in tensors:
-            statistics["target"] = tensors["target"]
-        return {
-            "format": FORMAT,
-            "dataset": self.dataset,
-            "split": self.split,
-            "index": str(index),
-            "recipe": self.id,
-            "nside": str(self.layout.nside),
-            "ordering": "NESTED",
-            "unit": self.layout.unit,
-            "channels": json.dumps(self.layout.channels),
-            "fields": json.dumps(self.layout.fields),
-            "statistics": json.dumps({name: vars(Statistics.of(maps)) for name, maps in statistics.items()}),
-            "sha256": json.dumps(hashes, sort_keys=True),
-            "versions": json.dumps(versions(), sort_keys=True),
-        }
-
-    def _compare(self, index: int, file: TensorFile, tensors: Mapping[str, np.ndarray], hashes: dict[str, str]) -> None:
-        header = self._header(file)
-        if header["sha256"] == hashes:
-            return
-        if json.loads(header["versions"]) == versions():
-            raise NotDeterministic(
-                f"{self.split} simulation {index} was made twice, with different results in "
-                f"{', '.join(differing_keys(header['sha256'], hashes))}: the generator is not deterministic."
-            )
-        for name, tensor in tensors.items():
-            difference = disagreement(tensor, file.read(name))
-            if difference > AGREEMENT:
-                raise NotDeterministic(
-                    f"'{name}' of {self.split} simulation {index} differs from the stored one by {difference:.1e} of "
-                    f"its spread; that was made with {header['versions']}."
-                )
-        log.warning("%s simulation %d agrees with that of other versions, but not to the bit.", self.split, index)
+    def _identity(self, index: int) -> dict[str, str]:
+        """What tells a simulation from all others."""
+        return {"dataset": self.dataset, "split": self.split, "recipe": self.id, "index": str(index)}
 
     def _bad(self, index: int, error: Exception) -> BadFile:
         return BadFile(

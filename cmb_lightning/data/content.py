@@ -8,7 +8,6 @@ import numpy as np
 from cmb_lightning.data.layout import Layout
 
 UNSEEN_BELOW = -1e30  # healpy marks missing pixels with -1.6375e30
-AGREEMENT = 1e-5  # of the spread, asked of another kind of processor or other versions
 
 
 @dataclass(frozen=True)
@@ -82,11 +81,3 @@ def check_tensors(tensors: Mapping[str, np.ndarray], names: tuple[str, ...], lay
             if count:
                 where = f" of {labels[row]}" if name in shapes(layout, names) and tensor.ndim > 1 else ""
                 raise ValueError(f"'{name}'{where} has {count} values that are NaN, infinite or UNSEEN.")
-
-
-def disagreement(mine: np.ndarray, theirs: np.ndarray) -> float:
-    """Largest difference of two tensors, over the spread of the first; above `AGREEMENT` they are not the same."""
-    if mine.shape != theirs.shape:
-        return float("inf")
-    difference = float(np.abs(mine - theirs).max(initial=0))
-    return difference / max(float(np.ptp(mine)), np.finfo(np.float32).tiny) if difference else 0.0

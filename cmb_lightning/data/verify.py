@@ -4,7 +4,8 @@ import json
 import logging
 from dataclasses import dataclass
 
-from cmb_lightning.data.cache import NotDeterministic, SplitCache
+from cmb_lightning.data.cache import SplitCache
+from cmb_lightning.data.determinism import NotDeterministic
 from cmb_lightning.data.generation import make_split
 from cmb_lightning.data.manifest import Manifest
 from cmb_lightning.data.splits import Generator

@@ -6,9 +6,10 @@ import shutil
 import numpy as np
 import pytest
 
-from cmb_lightning.data import cache as cache_module
-from cmb_lightning.data.cache import NotDeterministic, SplitCache
+from cmb_lightning.data import determinism
+from cmb_lightning.data.cache import SplitCache
 from cmb_lightning.data.content import Statistics
+from cmb_lightning.data.determinism import NotDeterministic
 from cmb_lightning.data.generation import make_split
 from cmb_lightning.data.mixing import draw_mix, observe
 from cmb_lightning.data.tensorfile import BadFile
@@ -128,7 +129,7 @@ def test_a_generator_that_is_not_deterministic_is_an_error(cache):
 
 
 def test_other_versions_need_to_agree_nearly_only(cache, monkeypatch, caplog):
-    monkeypatch.setattr(cache_module, "versions", lambda: {"numpy": "0"})
+    monkeypatch.setattr(determinism, "versions", lambda: {"numpy": "0"})
     maps = Toy().simulate("train", 0)
     assert not cache.publish(0, maps | {"cmb": maps["cmb"] + np.float32(1e-6)})
     assert "agrees with that of other versions" in caplog.text

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from cmb_lightning.data import verify as verify_module
-from cmb_lightning.data.cache import NotDeterministic
+from cmb_lightning.data.determinism import NotDeterministic
 from cmb_lightning.data.generation import make_split
 from cmb_lightning.data.verify import repair, verify
 from tests.data.fakes import Toy, contents, toy_cache
