@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cmb_lightning.cleaning.methods import Residual, TrainedLinear
+from cmb_lightning.cleaning.methods import Residual
 from cmb_lightning.cleaning.needlets import default_peaks
 from cmb_lightning.cleaning.preparation import Differences, to_maps
+from cmb_lightning.cleaning.trained_linear import TrainedLinear
 from cmb_lightning.data.layout import Layout
 from cmb_lightning.errors import ConfigError
 from cmb_lightning.networks.moments import MomentWeights

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from cmb_lightning.cleaning.combination import Combination, HarmonicCombination
-from cmb_lightning.cleaning.linear import LinearEstimate, LinearWeights, debeaming, unit_weights
+from cmb_lightning.cleaning.combination import Combination, HarmonicCombination, unit_weights
+from cmb_lightning.cleaning.debeaming import debeaming
+from cmb_lightning.cleaning.linear import LinearEstimate, LinearWeights
 from cmb_lightning.cleaning.local import between
 from cmb_lightning.data.layout import Layout
 from cmb_lightning.errors import ConfigError

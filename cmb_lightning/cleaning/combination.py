@@ -12,6 +12,24 @@ Combination = Callable[[np.ndarray], np.ndarray]
 """A linear map of the bands' coefficients at their own beams, (channel, nalm), to the estimate's, (nalm,)."""
 
 
+def unit_weights(covariance: np.ndarray) -> np.ndarray:
+    """Weights of least variance that sum to one: C^-1 1 / (1' C^-1 1) (Bennett et al. 2003).
+
+    Args:
+        covariance: Covariances of the channels, shape (..., channel, channel).
+
+    Returns:
+        Weights, shape (..., channel).
+    """
+    scale = np.sqrt(np.diagonal(covariance, axis1=-2, axis2=-1))
+    scale = np.where(scale > 0, scale, 1.0)
+    correlation = covariance / (scale[..., :, None] * scale[..., None, :])
+    # Noise-free toy data have singular covariances; at 1e-10 the ridge is far below any real noise.
+    ridged = correlation + 1e-10 * np.eye(scale.shape[-1])
+    weights = np.linalg.solve(ridged, 1 / scale[..., None])[..., 0] / scale
+    return weights / weights.sum(axis=-1, keepdims=True)
+
+
 @dataclass(frozen=True)
 class HarmonicCombination:
     """Weights by multipole, the same over the whole sky.

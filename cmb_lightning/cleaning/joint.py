@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from cmb_lightning.cleaning.estimates import FieldEstimates
 from cmb_lightning.cleaning.fields import FieldPreparation
-from cmb_lightning.cleaning.methods import Method, TrainedLinear
+from cmb_lightning.cleaning.methods import Method
+from cmb_lightning.cleaning.trained_linear import TrainedLinear
 from cmb_lightning.data.layout import Layout
 
 

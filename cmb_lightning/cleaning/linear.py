@@ -6,70 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cmb_lightning.cleaning.combination import Combination, NeedletCombination
+from cmb_lightning.cleaning.brightness import Brightness, degrade, members, place, weights_at
+from cmb_lightning.cleaning.combination import Combination, NeedletCombination, unit_weights
+from cmb_lightning.cleaning.debeaming import MAX_DEBEAMING, debeaming
 from cmb_lightning.cleaning.needlets import Needlets, default_peaks
 from cmb_lightning.data.layout import Layout
-from cmb_lightning.sky.beams import gaussian_beam
-from cmb_lightning.sky.transforms import alm2cl, almxfl, analysis, nest_to_ring, ring_to_nest, synthesis
-
-# Beyond this ratio of target to band beam a band is all noise: it is left out there.
-MAX_DEBEAMING = 10.0
-# The brightness that sorts pixels into regions: contrast of a CMB-free difference, all FWHM in arcmin.
-DIFFERENCE_FWHM, CONTRAST_FWHM, POWER_FWHM = 180.0, 900.0, 300.0
-
-
-def debeaming(layout: Layout) -> np.ndarray:
-    """Target beam over band beam, zero from where it first exceeds `MAX_DEBEAMING`, shape (channel, lmax + 1)."""
-    return _ratio(layout.target_beams(), layout.beams())
-
-
-def _ratio(wanted: np.ndarray, beams: np.ndarray) -> np.ndarray:
-    """Wanted windows over beams (channel, lmax + 1), zero from where that first exceeds `MAX_DEBEAMING`.
-
-    A window may oscillate where it is small: a band that is left out stays so up to lmax.
-    """
-    use = np.logical_and.accumulate(wanted <= MAX_DEBEAMING * beams, axis=-1)
-    return np.divide(wanted, beams, out=np.zeros_like(beams), where=use & (beams > 0))
-
-
-def unit_weights(covariance: np.ndarray) -> np.ndarray:
-    """Weights of least variance that sum to one: C^-1 1 / (1' C^-1 1) (Bennett et al. 2003).
-
-    Args:
-        covariance: Covariances of the channels, shape (..., channel, channel).
-
-    Returns:
-        Weights, shape (..., channel).
-    """
-    scale = np.sqrt(np.diagonal(covariance, axis1=-2, axis2=-1))
-    scale = np.where(scale > 0, scale, 1.0)
-    correlation = covariance / (scale[..., :, None] * scale[..., None, :])
-    # Noise-free toy data have singular covariances; at 1e-10 the ridge is far below any real noise.
-    ridged = correlation + 1e-10 * np.eye(scale.shape[-1])
-    weights = np.linalg.solve(ridged, 1 / scale[..., None])[..., 0] / scale
-    return weights / weights.sum(axis=-1, keepdims=True)
-
-
-def noise_floor(noise: np.ndarray, layout: Layout) -> float:
-    """RMSE at the target beam that noise alone leaves in its best combination, were there no foregrounds at all.
-
-    At each multipole the bands are weighted by their inverse noise power at the target beam.
-
-    Args:
-        noise: Noise coefficients of some simulations, shape (simulation, channel, nalm).
-        layout: The maps' layout.
-
-    Returns:
-        The floor [uK_CMB], over the full sky.
-    """
-    ell = np.arange(layout.lmax + 1)
-    ratio = debeaming(layout)
-    power = alm2cl(noise, lmax=layout.lmax).mean(axis=0)
-    with np.errstate(divide="ignore"):
-        inverse = np.where((ratio > 0) & (power > 0), 1 / (ratio**2 * power), 0.0).sum(axis=0)
-    # The monopole is removed from maps and target alike; E and B have no dipole either.
-    variance = np.divide(2 * ell + 1, 4 * np.pi * inverse, out=np.zeros(len(ell)), where=inverse > 0)
-    return float(np.sqrt(variance[1:].sum()))
+from cmb_lightning.sky.transforms import almxfl, nest_to_ring, synthesis
 
 
 @dataclass(frozen=True)
@@ -139,10 +81,7 @@ class LinearEstimate:
         self.band_transfer = np.divide(target, beams, out=np.ones_like(beams), where=~coarser)
         self.estimate_transfer = np.divide(beams, target, out=np.ones_like(beams), where=coarser)
         self.template_transfer = np.where(self.ratio > 0, 1 / self.estimate_transfer.clip(1 / MAX_DEBEAMING), 0.0)
-        smooth = gaussian_beam(max(DIFFERENCE_FWHM, *layout.fwhm), layout.lmax)
-        to_smooth = _ratio(np.broadcast_to(smooth, beams.shape), beams)
-        reach = (to_smooth > 0).all(axis=0)  # of all bands alike, so that no difference holds CMB
-        self._brightness_transfer = reach * to_smooth * (1 - gaussian_beam(CONTRAST_FWHM, layout.lmax))
+        self.brightness = Brightness(layout)
 
     def fit(
         self, samples: Iterable[tuple[np.ndarray, np.ndarray]], pixels: np.ndarray | None = None
@@ -156,8 +95,8 @@ class LinearEstimate:
         """
         samples = list(samples)
         pixels = np.ones(12 * self.layout.nside**2) if pixels is None else pixels
-        pair = self._brightest_pair([error for _, error in samples])
-        logs = [self._log_brightness(observed, pair) for observed, _ in samples]
+        pair = self.brightness.brightest_pair([error for _, error in samples])
+        logs = [self.brightness(observed, pair) for observed, _ in samples]
         inside = np.concatenate([log[pixels > 0] for log in logs])
         levels = np.quantile(inside, (np.arange(self.regions) + 0.5) / self.regions)
         count = len(self.layout.channels)
@@ -165,9 +104,9 @@ class LinearEstimate:
         for (_, error), log in zip(samples, logs, strict=True):
             for j in range(len(self.needlets)):
                 nside = self.needlets.nsides[j]
-                members = _members(_degrade(log, nside), levels) * _degrade(pixels, nside)
+                belonging = members(degrade(log, nside), levels) * degrade(pixels, nside)
                 maps = self.needlets.to_maps(error, j, self.ratio).astype(np.float64)
-                gram[j] += np.einsum("rp,bp,cp->rbc", members, maps, maps, optimize=True)
+                gram[j] += np.einsum("rp,bp,cp->rbc", belonging, maps, maps, optimize=True)
         weights = np.zeros((len(self.needlets), self.regions, count))
         for j, top in enumerate(self.needlets.top):
             use = np.nonzero(self.ratio[:, top] > 0)[0]
@@ -208,10 +147,10 @@ class LinearEstimate:
     def combination(self, alm: np.ndarray) -> Combination:
         """The linear combination that cleans this sky, its regions held fixed."""
         fixed = self._fixed()
-        log = self._log_brightness(alm, fixed.pair)
+        log = self.brightness(alm, fixed.pair)
 
         def weights(scale: int) -> np.ndarray:
-            return _weights_at(_place(_degrade(log, self.needlets.nsides[scale]), fixed.levels), fixed.weights[scale])
+            return weights_at(place(degrade(log, self.needlets.nsides[scale]), fixed.levels), fixed.weights[scale])
 
         return NeedletCombination(self.needlets, weights, self.ratio)
 
@@ -244,12 +183,12 @@ class LinearEstimate:
             Maps and weights of one scale, each of shape (channel, npix), RING.
         """
         fixed = self._fixed()
-        place = _place(nest_to_ring(self._log_brightness(observed, fixed.pair)), fixed.levels)
+        places = place(nest_to_ring(self.brightness(observed, fixed.pair)), fixed.levels)
         for j, weights in enumerate(fixed.weights):
             # The window once for the way there and once for the way back, as in the estimate.
             transfer = self.needlets.windows[j] * self.template_transfer
             maps = self.needlets.to_maps(differences, j, transfer, self.layout.nside)
-            yield maps, _weights_at(place, weights)
+            yield maps, weights_at(places, weights)
 
     def differences(self, alm: np.ndarray, estimate: np.ndarray) -> np.ndarray:
         """Each band less the estimate at the coarser of the two beams [uK_CMB], alm of shape (channel, nalm)."""
@@ -281,27 +220,6 @@ class LinearEstimate:
             raise RuntimeError("The linear estimate has no weights yet: fit it, or load a checkpoint that holds them.")
         return self.weights
 
-    def _brightest_pair(self, errors: list[np.ndarray]) -> tuple[int, int]:
-        """The neighbours among the bands whose difference shows most contrast: no CMB in it, mostly Galaxy."""
-        power = []
-        for low in range(len(self.layout.channels) - 1):
-            difference = [self._difference(alm, (low, low + 1)) for alm in errors]
-            power.append(np.mean([np.linalg.norm(d) for d in difference]))
-        low = int(np.argmax(power))
-        return low, low + 1
-
-    def _difference(self, alm: np.ndarray, pair: tuple[int, int]) -> np.ndarray:
-        a, b = (almxfl(alm[c], self._brightness_transfer[c]) for c in pair)
-        return b - a
-
-    def _log_brightness(self, alm: np.ndarray, pair: tuple[int, int]) -> np.ndarray:
-        """Log of the local rms of the pair's difference, shape (npix,), NESTED so that averaging it is a reshape."""
-        nside, lmax = self.layout.nside, self.layout.lmax
-        power = synthesis(self._difference(alm, pair)[None], nside, lmax) ** 2
-        smooth = synthesis(almxfl(analysis(power, lmax, 0), gaussian_beam(POWER_FWHM, lmax)), nside, lmax)[0]
-        smooth = np.maximum(smooth, 1e-6 * max(float(smooth.mean()), 1e-30))
-        return 0.5 * np.log(ring_to_nest(smooth).astype(np.float64))
-
     def _scales(
         self, observed: np.ndarray, error: np.ndarray, where: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, float]:
@@ -321,35 +239,3 @@ class LinearEstimate:
 def _median(maps: np.ndarray) -> np.ndarray:
     """Median absolute value of each map."""
     return np.median(np.abs(maps), axis=-1)
-
-
-def _degrade(nested: np.ndarray, nside: int) -> np.ndarray:
-    """Means over the pixels of a coarser nside, RING: needlet maps are RING."""
-    return nest_to_ring(nested.reshape(12 * nside**2, -1).mean(1))
-
-
-def _members(log: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """How far each pixel belongs to each region, shape (region, npix): linear between levels, sum one."""
-    place = np.interp(log, levels, np.arange(len(levels)))
-    return np.maximum(0.0, 1 - np.abs(place - np.arange(len(levels))[:, None]))
-
-
-def _place(log: np.ndarray, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The region whose level is the next below each pixel, and the fraction of the way to the next, each (npix,)."""
-    place = np.interp(log, levels, np.arange(len(levels)))
-    below = place.astype(np.intp)
-    place -= below
-    return below, place.astype(np.float32)
-
-
-def _weights_at(place: tuple[np.ndarray, np.ndarray], weights: np.ndarray) -> np.ndarray:
-    """Each channel's weight, linear between regions, float32, shape (channel, npix), from (region, channel).
-
-    It is the sum over regions of weights times `_members`, in a fraction of the time and memory.
-    """
-    below, fraction = place
-    at_level = weights.T.astype(np.float32)
-    found = np.take(np.diff(at_level, append=at_level[:, -1:]), below, axis=1)
-    found *= fraction
-    found += np.take(at_level, below, axis=1)
-    return found

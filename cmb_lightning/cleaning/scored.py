@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cmb_lightning.cleaning.debeaming import noise_floor
 from cmb_lightning.cleaning.error_bars import Cleaned
-from cmb_lightning.cleaning.linear import noise_floor
 from cmb_lightning.cleaning.masks import Mask
 from cmb_lightning.cleaning.metrics import SkyCalibration, SkyMetrics
 from cmb_lightning.cleaning.preparation import harmonics, to_fields

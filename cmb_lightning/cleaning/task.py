@@ -19,10 +19,11 @@ from cmb_lightning.cleaning.fitted import FIT_SIMS, known_errors, load_weights, 
 from cmb_lightning.cleaning.joint import Joint, TrainedFields
 from cmb_lightning.cleaning.losses import GaussianLikelihood, HarmonicLikelihood  # noqa: F401  known by their names
 from cmb_lightning.cleaning.masks import MaskedLoss
-from cmb_lightning.cleaning.methods import Method, Residual, TrainedLinear
+from cmb_lightning.cleaning.methods import Method, Residual
 from cmb_lightning.cleaning.preparation import WithBaselines
 from cmb_lightning.cleaning.schedules import WarmupCosine
 from cmb_lightning.cleaning.scored import ScoredTask
+from cmb_lightning.cleaning.trained_linear import TrainedLinear
 from cmb_lightning.data.datasets import Preparation
 from cmb_lightning.data.layout import Layout
 from cmb_lightning.errors import ConfigError

@@ -4,8 +4,8 @@ import pytest
 
 from cmb_lightning.cleaning.classical import HarmonicILC, PixelILC, SingleChannel
 from cmb_lightning.cleaning.classical_task import ClassicalTask
+from cmb_lightning.cleaning.debeaming import debeaming
 from cmb_lightning.cleaning.left import left_parts
-from cmb_lightning.cleaning.linear import debeaming
 from cmb_lightning.cleaning.needlet_ilc import NeedletILC
 from cmb_lightning.cleaning.preparation import Cleaned, to_maps
 from cmb_lightning.data.layout import Layout

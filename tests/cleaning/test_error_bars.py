@@ -8,9 +8,10 @@ from torch import nn
 from cmb_lightning.cleaning.error_bars import Cleaned, ErrorBars, predictive
 from cmb_lightning.cleaning.linear import LinearEstimate
 from cmb_lightning.cleaning.losses import GaussianLikelihood
-from cmb_lightning.cleaning.methods import Direct, Residual, TrainedLinear
+from cmb_lightning.cleaning.methods import Direct, Residual
 from cmb_lightning.cleaning.preparation import to_maps
 from cmb_lightning.cleaning.task import CleaningTask
+from cmb_lightning.cleaning.trained_linear import TrainedLinear
 from cmb_lightning.networks import (
     ConcreteDropout,
     DeepSphereUNet,

@@ -10,8 +10,9 @@ from cmb_lightning.cleaning.classical import PixelILC
 from cmb_lightning.cleaning.each_field import each_field
 from cmb_lightning.cleaning.fields import scalar_extremes
 from cmb_lightning.cleaning.joint import Joint, TrainedFields
-from cmb_lightning.cleaning.methods import Direct, Residual, TrainedLinear
+from cmb_lightning.cleaning.methods import Direct, Residual
 from cmb_lightning.cleaning.preparation import field_harmonics, harmonics, to_fields, to_scalars
+from cmb_lightning.cleaning.trained_linear import TrainedLinear
 from tests.cleaning.polarised_toy import LMAX, NSIDE, layout, observed, sky
 
 FIELDS = ("QU", "IQU")

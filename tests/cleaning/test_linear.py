@@ -3,16 +3,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from cmb_lightning.cleaning.brightness import members, place, weights_at
 from cmb_lightning.cleaning.classical import PixelILC
-from cmb_lightning.cleaning.linear import (
-    LinearEstimate,
-    _members,
-    _place,
-    _weights_at,
-    debeaming,
-    noise_floor,
-    unit_weights,
-)
+from cmb_lightning.cleaning.combination import unit_weights
+from cmb_lightning.cleaning.debeaming import debeaming, noise_floor
+from cmb_lightning.cleaning.linear import LinearEstimate
 from cmb_lightning.cleaning.preparation import field_harmonics
 from cmb_lightning.data.layout import Layout
 from cmb_lightning.data.sky_module import SkyDataModule, SkySplit
@@ -197,4 +192,4 @@ def test_weights_between_regions_are_sums_over_regions(regions):
     rng = np.random.default_rng(0)
     levels, table = np.sort(rng.standard_normal(regions)), rng.standard_normal((regions, 3))
     log = np.concatenate([2 * rng.standard_normal(500), levels])  # also beyond all levels, and at them
-    assert np.allclose(_weights_at(_place(log, levels), table), table.T @ _members(log, levels), atol=1e-5)
+    assert np.allclose(weights_at(place(log, levels), table), table.T @ members(log, levels), atol=1e-5)

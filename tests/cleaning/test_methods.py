@@ -5,9 +5,10 @@ import torch
 from torch import nn
 
 from cmb_lightning.cleaning.linear import LinearEstimate
-from cmb_lightning.cleaning.methods import Direct, Residual, TrainedLinear
+from cmb_lightning.cleaning.methods import Direct, Residual
 from cmb_lightning.cleaning.preparation import to_maps
 from cmb_lightning.cleaning.task import CleaningTask
+from cmb_lightning.cleaning.trained_linear import TrainedLinear
 from cmb_lightning.data.layout import Layout
 from cmb_lightning.errors import ConfigError
 from tests.cleaning.test_linear import samples

@@ -7,7 +7,7 @@ import healpy
 import numpy as np
 import pytest
 
-from cmb_lightning.cleaning.linear import debeaming
+from cmb_lightning.cleaning.debeaming import debeaming
 from cmb_lightning.cleaning.local import Products, absorbed
 from cmb_lightning.cleaning.needlet_ilc import NeedletILC
 from cmb_lightning.sky.transforms import almxfl, synthesis

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from cmb_lightning.cleaning.linear import LinearEstimate
-from cmb_lightning.cleaning.methods import Residual, TrainedLinear
+from cmb_lightning.cleaning.methods import Residual
 from cmb_lightning.cleaning.preparation import harmonics
+from cmb_lightning.cleaning.trained_linear import TrainedLinear
 from cmb_lightning.data.layout import Layout
 from cmb_lightning.data.mixing import observe
 from cmb_lightning.networks import HealpixUNet
