@@ -74,7 +74,10 @@ def paired_table(comparison: Comparison, metric: str = "RMSE", field: str | None
 def _difference(found: PairedDifference) -> str:
     decimals = 2
     if np.isfinite(found.low) and found.high > found.low:
-        decimals = int(np.clip(1 - np.floor(np.log10((found.high - found.low) / 2)), 0, 6))
+        # Two digits of half the interval, and one of an end that is not zero: `[+0, +47]*` would look like a mistake.
+        digits = [1 - np.floor(np.log10((found.high - found.low) / 2))]
+        digits += [-np.floor(np.log10(min(abs(found.low), abs(found.high))))] if found.certain else []
+        decimals = int(np.clip(max(digits), 0, 6))
     interval = f" [{found.low:+.{decimals}f}, {found.high:+.{decimals}f}]" if np.isfinite(found.low) else ""
     return f"{found.mean:+.{decimals}f}{interval}{'*' if found.certain else ''}"
 

@@ -51,9 +51,18 @@ def colour_range(values: np.ndarray, percentile: float = 99.7) -> float:
 
 
 def residual_range(residuals: Mapping[str, np.ndarray]) -> float:
-    """A colour scale for all residuals: that of the middle one but for its worst 2 %, so that none hides the others."""
-    away = np.sort([np.nanpercentile(np.abs(values), 98) for values in residuals.values()])
-    return colour_range(np.array([away[len(away) // 2]]), 100)
+    """A colour scale for all residuals, but for the worst 2 % of each and for methods far worse than most."""
+    away = [float(np.nanpercentile(np.abs(values), 98)) for values in residuals.values()]
+    return colour_range(np.array([largest_of_most(away, 3)]), 100)
+
+
+def largest_of_most(values: Sequence[float], factor: float) -> float:
+    """The largest of positive values that is not above `factor` times their middle one: what a scale should reach.
+
+    One method that fails must not make all others look alike.
+    """
+    middle = sorted(values)[(len(values) - 1) // 2]
+    return max((value for value in values if value <= factor * middle), default=middle)
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -207,6 +216,10 @@ def spectra_figure(
     ell, variance = bins.centres, bins.cosmic_variance(f_sky)
     means = {method: _mean(pair) for method, pair in spectra.items()}
     truth = next(iter(means.values())).truth
+    logarithmic = name != "TE" and bool((truth > 0).any())
+    shown = np.concatenate([pair.residual for pair in means.values()])
+    # A decoupled spectrum may fall below zero: on a logarithmic axis lines have a gap there, and bands end at a floor.
+    floor = shown[shown > 0].min() / 2 if logarithmic and (shown > 0).any() else -np.inf
     top.fill_between(ell, truth * (1 - variance), truth * (1 + variance), color=GREY, alpha=0.25, lw=0)
     top.plot(ell, truth, color=INK, lw=1.8, label=reference)
     top.fill_between([], [], color=GREY, alpha=0.25, lw=0, label="cosmic variance")
@@ -220,11 +233,12 @@ def spectra_figure(
         if spectra[method].truth.ndim > 1 and len(spectra[method].truth) > 1:
             for axes, values in ((top, spectra[method].residual), (bottom, spectra[method].correlation())):
                 low, high = np.quantile(values, [0.16, 0.84], axis=0)  # unlike mean ± scatter, positive if all are
-                axes.fill_between(ell, low, high, color=colour, alpha=0.15, lw=0)
-    if name == "TE" or not (truth > 0).any():
-        top.axhline(0, color=INK, lw=0.8)
+                least = floor if axes is top else -np.inf
+                axes.fill_between(ell, np.maximum(low, least), np.maximum(high, least), color=colour, alpha=0.15, lw=0)
+    if logarithmic:
+        top.set_yscale("log", nonpositive="mask")
     else:
-        top.set_yscale("log")
+        top.axhline(0, color=INK, lw=0.8)
     top.set_ylabel(rf"$D_\ell^\mathrm{{{name}}}$ [$\mu$K$^2$]")
     # One colour a method, one dash a quantity: an entry for each pair of them would not fit beside many methods.
     top.legend(fontsize=8, frameon=False, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3)
@@ -232,7 +246,7 @@ def spectra_figure(
     middle.fill_between(ell, 1 - variance, 1 + variance, color=GREY, alpha=0.25, lw=0)
     middle.axhline(1, color=INK, lw=0.8)
     middle.set_ylabel(f"ratio to {reference}")
-    middle.set_ylim(_around_one([v for pair in means.values() for v in (pair.ratio(), pair.transfer())]))
+    middle.set_ylim(_around_one([np.concatenate([pair.ratio(), pair.transfer()]) for pair in means.values()]))
     _legend_of_dashes(
         middle, {"--": r"$C_\ell^{pp}/C_\ell^{tt}$", ":": r"$T_\ell = C_\ell^{pt}/C_\ell^{tt}$"}, loc="best"
     )
@@ -292,19 +306,22 @@ def _legend_of_dashes(axes: Axes, meanings: Mapping[str, str], loc: str) -> None
 
     there = axes.get_legend()
     lines = [Line2D([], [], color=INK, lw=1.4, ls=dash, label=meaning) for dash, meaning in meanings.items()]
-    axes.legend(handles=lines, fontsize=8, frameon=False, ncols=len(lines), loc=loc)
+    made = axes.legend(handles=lines, fontsize=8, ncols=len(lines), loc=loc, framealpha=0.8, edgecolor="none")
+    made.set_zorder(6)  # above the curves
     if there is not None:
         axes.add_artist(there)
+        there.set_clip_on(False)  # or no room is made for it above the axes
 
 
 def _mean(pair: PairSpectra) -> PairSpectra:
     return PairSpectra(*(part.reshape(-1, part.shape[-1]).mean(axis=0) for part in pair.parts()))
 
 
-def _around_one(curves: Sequence[np.ndarray], top: float | None = None) -> tuple[float, float]:
-    """Limits of an axis that show 1 and the curves, without letting a few wild points decide."""
-    values = np.concatenate(curves) if curves else np.ones(1)
-    values = values[np.isfinite(values)]
-    low, high = np.percentile(values, [3, 97]) if values.size else (1.0, 1.0)
-    reach = max(1 - low, high - 1, 0.02) * 1.25
+def _around_one(methods: Sequence[np.ndarray], top: float | None = None) -> tuple[float, float]:
+    """Limits of an axis that show 1 and each method's curves, without letting a few wild points or methods decide."""
+    reaches = [0.02]
+    for values in methods:
+        low, high = np.nanpercentile(np.where(np.isfinite(values), values, np.nan), [3, 97])
+        reaches.append(np.nanmax([1 - low, high - 1, 0.02]))
+    reach = 1.25 * largest_of_most(reaches[1:] or reaches, 10)
     return max(1 - reach, -1.05), 1 + (reach if top is None else top * reach)

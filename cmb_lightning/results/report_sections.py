@@ -99,7 +99,7 @@ def maps(comparison: Comparison) -> Iterator[str]:
             yield f"</div>{colour_bar(limit)}{heading}<div class='grid maps'>"
             for method, residual in residuals.items():
                 rms = np.sqrt(np.nanmean(residual.astype(np.float64) ** 2))
-                caption = f"{label(method)}, rms {rms:.3g} µK"
+                caption = f"{label(method)}, rms {rms:.4g} µK"
                 image = mollweide_image(residual, residual_limit, residual_colours())
                 yield _figure(image, caption, f"Residual of {label(method)}, {name}")
             yield f"</div>{colour_bar(residual_limit, residual_colours())}"

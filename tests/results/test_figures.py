@@ -10,7 +10,7 @@ from matplotlib.legend import Legend
 from cmb_lightning.cleaning.regions import sky_regions
 from cmb_lightning.results.figures import colour_range, patch_figure, planck_colours, sky_figure, spectra_figure
 from cmb_lightning.results.projection import PATCHES, image_of, mollweide_pixels, patch_pixels, patch_size
-from cmb_lightning.results.spectra import Bins, pair_spectra
+from cmb_lightning.results.spectra import Bins, PairSpectra, pair_spectra
 
 NSIDE = 16
 NPIX = 12 * NSIDE**2
@@ -146,8 +146,34 @@ def test_names_of_many_methods_fit_beside_their_spectra():
     for axes in figure.axes:
         assert axes.get_window_extent().width > 0.75 * whole.width
         for legend in [child for child in axes.get_children() if isinstance(child, Legend)]:
-            assert legend.get_window_extent().x1 <= whole.x1
+            assert legend.get_window_extent().x1 <= whole.x1 and legend.get_window_extent().y1 <= whole.y1
     assert "ratio to SMICA" in figure.axes[1].get_ylabel()
+
+
+def test_a_method_that_fails_does_not_make_the_others_look_alike():
+    """Residuals and ratios keep the scales that the good methods need, and logarithmic bands end at a floor."""
+    rng = np.random.default_rng(0)
+    truth = 70 * rng.normal(size=NPIX)
+    good = {f"good {k}": truth + k * rng.normal(size=NPIX) for k in (1, 2, 3)}
+    expected = {name: residual_limits(sky_figure(truth, {**good, **other})) for name, other in failing(truth).items()}
+    assert expected["none"] == expected["one"] == expected["two"]
+    bins = Bins.up_to(32)
+    flat = np.ones((4, len(bins.centres)))
+    pairs = {f"good {k}": PairSpectra(flat, (1 + k / 100) * flat, k * flat / 100, flat) for k in (1, 2, 3)}
+    ratios = spectra_figure(pairs, bins).axes[1].get_ylim()
+    pairs["wild"] = PairSpectra(flat, 300 * flat, np.where(np.arange(4)[:, None] > 0, 300, -800) * flat, flat)
+    figure = spectra_figure(pairs, bins)
+    assert figure.axes[1].get_ylim() == ratios
+    lowest = [path.vertices[:, 1].min() for band in figure.axes[0].collections for path in band.get_paths()]
+    assert min(lowest) == pytest.approx(0.005)  # half the smallest mean, not the wild one's -360
+
+
+def failing(truth):
+    return {"none": {}, "one": {"fails": 99 * truth}, "two": {"fails": 99 * truth, "too": 20 * truth}}
+
+
+def residual_limits(figure):
+    return [axes for axes in figure.axes if axes.images][2].images[0].get_clim()
 
 
 def test_import_loads_no_matplotlib():

@@ -8,10 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cmb_lightning.results import report_sections
+from cmb_lightning.results import comparison_files, report_sections
 from cmb_lightning.results.compare import compare
 from cmb_lightning.results.comparison_files import comparison_tables, paired_table, write_comparison
 from cmb_lightning.results.find import find_predictions
+from cmb_lightning.results.paired import PairedDifference
 from cmb_lightning.results.report import write_report
 from cmb_lightning.results.sources import CachedMethod
 from tests.results.comparing import SIMS, first_half, predictions, truth
@@ -82,6 +83,18 @@ def test_paired_table_and_single_method(comparison):
     assert [row[:2] for row in table.rows] == [("test", "trained linear"), ("test", "finest")]
     assert re.fullmatch(r"-\d+\.\d+ \[-\d+\.\d+, -\d+\.\d+\]\*", table.rows[0][2])
     assert paired_table(replace(comparison, methods=comparison.methods[:1])) is None
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "text"),
+    [
+        (-46.6, -0.4, "-19.2 [-46.6, -0.4]*"),  # not [-47, -0]*
+        (-3.11, 4.1, "-19.2 [-3.1, +4.1]"),
+        (-46.6, -21.0, "-19 [-47, -21]*"),
+    ],
+)
+def test_digits_of_a_difference_tell_an_end_from_zero(low, high, text):
+    assert comparison_files._difference(PairedDifference(-19.2, low, high, 1.0, 8)) == text
 
 
 def test_page_is_whole_and_self_contained(comparison, page):
