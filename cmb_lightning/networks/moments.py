@@ -83,7 +83,7 @@ class MomentWeights(nn.Module):
         """Weights of shape (batch, groups * channels, npix), NESTED, as the maps that they are for."""
         with torch.autocast(maps.device.type, enabled=False):
             images = maps.float().unflatten(1, (self.groups, self.channels)).unflatten(3, (self.places, -1))
-            images = images.permute(0, 3, 1, 2, 4)  # batch, place, group, channel, pixel
+            images = images.permute(0, 3, 1, 2, 4).contiguous()  # batch, place, group, channel, pixel
             moments = images @ images.transpose(3, 4) / images.shape[-1]
             there, everywhere = self._features(moments), self._features(moments.mean(1, keepdim=True))
             features = self.standard(torch.cat([there, everywhere.expand_as(there)], dim=-1))
