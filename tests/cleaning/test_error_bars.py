@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from cmb_lightning.cleaning.adaptive import Adaptive
 from cmb_lightning.cleaning.error_bars import Cleaned, ErrorBars, predictive
 from cmb_lightning.cleaning.linear import LinearEstimate
 from cmb_lightning.cleaning.losses import GaussianLikelihood
@@ -55,8 +56,9 @@ def batches(method, linear, seeds) -> list[dict[str, torch.Tensor]]:
 
 
 @pytest.mark.parametrize(("seeds", "within"), [(range(20), 0.1), (range(30, 60), 0.6)], ids=["seen", "unseen"])
-def test_the_residual_method_s_error_bars_are_right_before_training(linear, seeds, within):
-    method = Residual(LAYOUT)
+@pytest.mark.parametrize("kind", [Residual, Adaptive])
+def test_error_bars_are_right_before_training(linear, kind, seeds, within):
+    method = kind(LAYOUT)
     method.learn_scales({}, linear)
     bars = ErrorBars(1)
     bars.learn(method, batches(method, linear, range(20)))
@@ -151,7 +153,9 @@ def ready(linear, **options) -> tuple[CleaningTask, dict[str, torch.Tensor]]:
     return task, {name: torch.cat([sky[name] for sky in skies]) for name in skies[0]}
 
 
-@pytest.mark.parametrize("method", [Residual, lambda layout: Direct(layout, "robust")], ids=["residual", "direct"])
+@pytest.mark.parametrize(
+    "method", [Residual, Adaptive, lambda layout: Direct(layout, "robust")], ids=["residual", "adaptive", "direct"]
+)
 @pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS.keys())
 def test_any_network_states_error_bars_by_either_method(linear, network, method):
     torch.manual_seed(0)
