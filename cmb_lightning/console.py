@@ -3,12 +3,15 @@
 import logging
 import os
 import warnings
+from pathlib import Path
 
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from cmb_lightning.run import hold_log
 
 log = logging.getLogger(__name__)
+
+_FORMAT = warnings.formatwarning
 
 
 def tell(message: str) -> None:
@@ -34,4 +37,14 @@ def quiet() -> None:
         "You're using the WeightAveraging callback, but loading a checkpoint outside.*",
     ):
         warnings.filterwarnings("ignore", pattern)
+    warnings.formatwarning = _as_sentence
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+
+
+def _as_sentence(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A warning of this program as its errors are shown; the line of code is of use in those of others only."""
+    if Path(filename).is_relative_to(Path(__file__).parent):
+        return f"cmb-lightning: warning: {message}\n"
+    return _FORMAT(message, category, filename, lineno, line)

@@ -237,7 +237,8 @@ class CleaningTask(ScoredTask):
             raise ConfigError("ckpt_path: the checkpoint is not one of this program.")
         if differences := self.layout.differences(Layout.from_dict(checkpoint["layout"])):
             raise ConfigError(
-                f"ckpt_path: the checkpoint is for other maps (data here, checkpoint there): {'; '.join(differences)}."
+                f"ckpt_path: the checkpoint is for other maps (data here, checkpoint there): {'; '.join(differences)};"
+                " give the data the checkpoint's values, or name another --run."
             )
         trained = checkpoint.get("mask")
         if None not in (self.mask, trained) and self.mask.identity != trained:

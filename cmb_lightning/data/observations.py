@@ -145,7 +145,7 @@ class ObservationsDataModule(L.LightningDataModule):
             if band not in files:
                 raise ConfigError(f"observations.{name}: no file for band {band}; leave it out of `bands` or name one.")
             if not files[band].is_file():
-                raise FileNotFoundError(f"observations.{name}.{band}: there is no file {files[band]}.")
+                raise FileNotFoundError(f"observations.{name}.{band}: there is no file {files[band]}: check the path.")
         if unknown := sorted(set(files) - set(bands)):
             raise ConfigError(f"observations.{name}: {unknown[0]} is not among the bands {', '.join(bands)}.")
         return [(band, files[band]) for band in bands]

@@ -63,7 +63,9 @@ def check_comparable(split: str, identities: Mapping[str, Identity], settings: S
         if method.data not in (None, known):
             raise ConfigError(f"{where}its test data are {method.data}, {whose}'s {known}; predict on these.")
         if method.nside != truth.nside:
-            raise ConfigError(f"{where}its nside is {method.nside}, the truth's {truth.nside}.")
+            raise ConfigError(
+                f"{where}its nside is {method.nside}, the truth's {truth.nside}; give maps of {truth.nside}."
+            )
         if missing := sorted(set(truth.sims) - set(method.sims)):
             raise ConfigError(
                 f"{where}it lacks {len(missing)} of {len(truth.sims)} simulations, {missing[0]} first; predict them,"

@@ -202,7 +202,9 @@ def _read_table(
     name = table.columns.names[column]
     text = unit if unit is not None else header.get(f"TUNIT{column + 1}")
     if text is None:
-        raise ConfigError(f"{path}: column {name} has no unit (TUNIT{column + 1}): state the unit, such as uK_CMB.")
+        raise ConfigError(
+            f"{path}: column {name} has no unit (TUNIT{column + 1}): state the unit by `unit`, such as mK_CMB."
+        )
     text = known_unit(str(text), f"{path}, column {name}")
     order = word("ordering", ordering, header.get("ORDERING"), ORDERINGS, path)
     if order is None:

@@ -27,7 +27,8 @@ def resolution(header: Mapping[str, Any], path: Path, stated: int | None, finer:
     if found not in NSIDES:
         raise ConfigError(f"{path}: nside {found!r} is not a power of two between 1 and {NSIDES[-1]}.")
     if stated is not None and stated != found and not (finer and found > stated):
-        raise ConfigError(f"{path}: has nside {found} where {stated} is needed: bring the map to nside {stated}.")
+        wanted = f"{stated} or finer" if finer else f"{stated}"
+        raise ConfigError(f"{path}: has nside {found} where {stated} is needed: give a map of nside {wanted}.")
     return int(found)
 
 

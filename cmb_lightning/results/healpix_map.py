@@ -76,7 +76,7 @@ class HealpixMap:
         if self.unit.endswith("K"):
             raise ConfigError(
                 f"{self.source}: the unit of {self.name} is {self.unit!r}, which may be thermodynamic or"
-                f" Rayleigh-Jeans: state the unit, {self.unit}_CMB or {self.unit}_RJ."
+                f" Rayleigh-Jeans: state the unit by `unit`, {self.unit}_CMB or {self.unit}_RJ."
             )
         factor = to_uK_CMB(frequency, self.unit, f"{self.source}, {self.name}")
         converted = replace(self, values=(self.values * np.float64(factor)).astype(np.float32), unit="uK_CMB")
@@ -110,7 +110,7 @@ def known_unit(text: str, where: str) -> str:
         return u.Unit(spelled).to_string() if spelled not in ("", "1") else ""
     except ValueError as error:
         raise ConfigError(
-            f"{where}: the unit {text!r} is not known: state the unit, such as uK_CMB, K_RJ or MJy/sr."
+            f"{where}: the unit {text!r} is not known: state the unit by `unit`, such as uK_CMB, K_RJ or MJy/sr."
         ) from error
 
 

@@ -85,10 +85,12 @@ def test_a_wmap_style_file_is_refused_until_its_unit_is_stated(tmp_path, observe
         predict(tmp_path, files)
     lines = capsys.readouterr().err.strip().splitlines()
     assert ended.value.code == 2 and len(lines) == 1
-    assert "30.fits: column TEMPERATURE has no unit (TUNIT1): state the unit, such as uK_CMB" in lines[0]
+    assert "30.fits: column TEMPERATURE has no unit (TUNIT1): state the unit by `unit`, such as mK_CMB" in lines[0]
     with pytest.raises(SystemExit):
         predict(tmp_path, files, unit="mK")
-    assert "may be thermodynamic or Rayleigh-Jeans: state the unit, mK_CMB or mK_RJ" in capsys.readouterr().err
+    assert (
+        "may be thermodynamic or Rayleigh-Jeans: state the unit by `unit`, mK_CMB or mK_RJ" in capsys.readouterr().err
+    )
     predict(tmp_path, files, unit="mK_CMB")
     assert cleaned(tmp_path).unit == "uK_CMB"
 

@@ -4,6 +4,8 @@ import csv
 import hashlib
 import json
 import re
+import subprocess
+import sys
 
 import healpy
 import numpy as np
@@ -181,3 +183,17 @@ def test_simulations_do_not_depend_on_the_workers(app, tmp_path_factory):
     other = Application(tmp_path_factory.mktemp("other"))
     assert app("simulate").status == other("simulate", "--data.init_args.n_workers", 2).status == 0
     assert app.simulations() == other.simulations() and len(app.simulations()) == 9
+
+
+def test_the_program_s_own_warnings_are_sentences():
+    """Those of others keep the line of code that they come from."""
+    code = """
+import warnings
+from cmb_lightning import console
+console.quiet()
+warnings.warn_explicit("my.fits: check its unit.", UserWarning, console.__file__, 3)
+warnings.warn("of another")
+"""
+    own, other, *_ = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr.splitlines()
+    assert own == "cmb-lightning: warning: my.fits: check its unit."
+    assert re.fullmatch(r"<string>:6: .*of another", other)

@@ -123,7 +123,7 @@ def write(folder, name, unit="uK_CMB", nside=NSIDE, coordinates="G"):
     ("write_options", "options", "message"),
     [
         ({"unit": "K"}, {}, "may be thermodynamic or Rayleigh-Jeans"),
-        ({"nside": 8}, {}, "has nside 8 where 16 is needed"),
+        ({"nside": 8}, {}, "has nside 8 where 16 is needed: give a map of nside 16 or finer"),
         ({"coordinates": "E"}, {}, "different coordinates, E, G"),
     ],
 )

@@ -125,7 +125,7 @@ def test_missing_keyword_must_be_stated(path, key, given, message):
         ({}, {"unit": "K_XYZ"}, "unit 'K_XYZ' is not known"),
         ({"NSIDE": 15}, {}, "nside 15 is not a power of two"),
         ({"NSIDE": 32}, {}, "holds 3072 pixels, nside 32 has 12288"),
-        ({}, {"nside": 8}, "has nside 16 where 8 is needed"),
+        ({}, {"nside": 8}, "has nside 16 where 8 is needed: give a map of nside 8\\."),
         ({}, {"field": 4}, "no field 4"),
     ],
 )
@@ -260,7 +260,7 @@ def test_conversion_agrees_with_pysm(path, unit):
 
 def test_plain_kelvin_is_ambiguous(path):
     write(path, [smooth_map()], unit="mK")
-    with pytest.raises(ConfigError, match="state the unit, mK_CMB or mK_RJ"):
+    with pytest.raises(ConfigError, match="state the unit by `unit`, mK_CMB or mK_RJ"):
         read_map(path).in_uK_CMB(94.0)
     with pytest.warns(UserWarning, match="check its unit"):
         assert read_map(path, unit="mK_CMB").in_uK_CMB(94.0).values.std() == pytest.approx(70e3, rel=0.01)
