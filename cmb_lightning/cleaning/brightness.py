@@ -9,6 +9,7 @@ from cmb_lightning.sky.transforms import almxfl, analysis, nest_to_ring, ring_to
 
 # All FWHM in arcmin: of the difference, of what is too wide to be contrast, and of the local rms.
 DIFFERENCE_FWHM, CONTRAST_FWHM, POWER_FWHM = 180.0, 900.0, 300.0
+BLOCK = 2**14  # pixels whose belonging to regions fits a processor's cache
 
 
 class Brightness:
@@ -70,11 +71,18 @@ def place(log: np.ndarray, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def weights_at(place: tuple[np.ndarray, np.ndarray], weights: np.ndarray) -> np.ndarray:
     """Each channel's weight, linear between regions, float32, shape (channel, npix), from (region, channel).
 
-    It is the sum over regions of weights times `members`, in a fraction of the time and memory.
+    It is the sum over regions of weights times `members`, a block of pixels at a time: for all of a fine sky these would
+    take more memory than the result.
     """
     below, fraction = place
-    at_level = weights.T.astype(np.float32)
-    found = np.take(np.diff(at_level, append=at_level[:, -1:]), below, axis=1)
-    found *= fraction
-    found += np.take(at_level, below, axis=1)
+    regions, channels = weights.shape
+    by_channel = np.ascontiguousarray(weights.T, dtype=np.float32)
+    found = np.empty((channels, len(below)), np.float32)
+    for start in range(0, len(below), BLOCK):
+        block = slice(start, start + BLOCK)
+        pixels = np.arange(len(below[block]))
+        belonging = np.zeros((regions + 1, len(pixels)), np.float32)  # one more: above the last nothing is added
+        belonging[below[block], pixels] = 1 - fraction[block]
+        belonging[below[block] + 1, pixels] = fraction[block]
+        np.matmul(by_channel, belonging[:-1], out=found[:, block])
     return found
