@@ -71,7 +71,7 @@ def place(log: np.ndarray, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def weights_at(place: tuple[np.ndarray, np.ndarray], weights: np.ndarray) -> np.ndarray:
     """Each channel's weight, linear between regions, float32, shape (channel, npix), from (region, channel).
 
-    It is the sum over regions of weights times `members`, a block of pixels at a time: for all of a fine sky these would
+    It is the sum over regions of weights times `members`, a block of pixels at a time: those of all of a fine sky would
     take more memory than the result.
     """
     below, fraction = place
