@@ -59,7 +59,7 @@ def check_comparable(split: str, identities: Mapping[str, Identity], settings: S
             "which they are compared."
         )
     for name, method in identities.items():
-        where = f"{name} cannot be compared on split {split}: "
+        where = f"{name or settings.reference} cannot be compared on split {split}: "
         if method.data not in (None, known):
             raise ConfigError(f"{where}its test data are {method.data}, {whose}'s {known}; predict on these.")
         if method.nside != truth.nside:
@@ -72,7 +72,7 @@ def check_comparable(split: str, identities: Mapping[str, Identity], settings: S
                 " or cap the number that is compared."
             )
         if method.fwhm is None:
-            raise ConfigError(f"{where}its beam is not known; state its FWHM in arcmin.")
+            raise ConfigError(f"{where}its beam is not known; state its FWHM by `fwhm`, such as '5 arcmin'.")
         if not settings.beams and not np.isclose(method.fwhm, truth.fwhm, rtol=1e-4):
             raise ConfigError(
                 f"{where}its beam is {method.fwhm:g} arcmin, the truth's {truth.fwhm:g}; give a common beam of"

@@ -136,7 +136,8 @@ def spectra(comparison: Comparison) -> Iterator[str]:
     yield (
         f"<p>Top: spectra of {the}, of the predictions and of how they differ from it. Middle: power of the prediction "
         f"over that of {the}, and the transfer function. Bottom: correlation with {the}. Bands: the middle 68 % "
-        "of the simulations; grey: cosmic variance of one sky.</p>"
+        "of the simulations; grey: cosmic variance of one sky. A line has a gap where a spectrum, decoupled from "
+        "the mask, falls below zero.</p>"
     )
     halved = [m for m in comparison.methods if all(comparison.about[s, m].get("halves") for s in comparison.splits)]
     if halved:

@@ -194,7 +194,8 @@ def print_table(table: Table) -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(width=140)  # a file or pipe has no width: nothing need be folded
-    shown = RichTable(title=table.title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
+    console.print(escape(table.title), style="italic")  # not as the table's, which may be narrower
+    shown = RichTable(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for k, column in enumerate(table.columns[1:]):
         heading = escape(column.replace(" [", "\n[").replace(" / ", " /\n"))
         shown.add_column(heading, justify="right" if k else "left", overflow="fold")

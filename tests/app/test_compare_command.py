@@ -44,17 +44,20 @@ def scores(path: Path) -> dict[tuple[str, ...], list[float]]:
 
 def test_numbers_are_those_of_test(inside, capsys):
     main(["test", "--config=tiny.yaml", "--run=runs/a"])
-    compare("runs/a", "runs/b", "ilc", "linear", "--out", "page")
+    sources = ("runs/a", "runs/b", "ilc", "nilc", "channel", "linear")
+    compare(*sources, "--out", "page")
     tested, compared = scores(Path("runs/a/test/scores.csv")), scores(Path("page/scores.csv"))
     assert {key[:2] for key in compared} == {
-        (split, method) for split in ("test", "gains") for method in ("a", "b", "pixel ILC", "trained linear")
+        (split, method)
+        for split in ("test", "gains")
+        for method in ("a", "b", "pixel ILC", "needlet ILC", "best channel", "trained linear")
     }
     names = {"network": "a", "ilc": "pixel ILC", "linear": "trained linear"}
     assert len(tested) == 2 * 3 * 2 * 3
     for (split, method, region, sim), values in tested.items():
         np.testing.assert_allclose(compared[split, names[method], region, sim], values, rtol=1e-6, atol=1e-6)
     page = Path("page/report.html").read_text()
-    assert "cmb-lightning compare runs/a runs/b ilc linear --out page" in page
+    assert f"cmb-lightning compare {' '.join(sources)} --out page" in page
     for run in ("a", "b"):
         assert f"run: runs/{run}" in page
     printed = capsys.readouterr().out
@@ -63,7 +66,7 @@ def test_numbers_are_those_of_test(inside, capsys):
     table = printed[printed.index("RMSE [µK], mean ± standard error over 3 simulations") :]
     summary = page.partition('<table class="overview">')[2].partition("</table>")[0]
     shown = re.findall(r"<td[^>]*>([^<]*±[^<]*)</td>", summary)
-    assert len(shown) == 4 * 2 * 2 and all(cell.replace("± ", "±") in table for cell in shown)
+    assert len(shown) == len(sources) * 2 * 2 and all(cell.replace("± ", "±") in table for cell in shown)
 
 
 def test_numbers_are_those_of_numpy_and_healpy(inside):
@@ -150,7 +153,7 @@ def foreign(folder: Path, run: str = "runs/a", unit: str | None = "K_CMB", error
 def test_maps_of_another_program(inside, tmp_path, capsys):
     template = foreign(tmp_path / "stated")
     beam = f"{read_map(next(Path('runs/a').rglob('*.fits'))).header['FWHM']} arcmin"
-    assert "its beam is not known; state its FWHM" in refused(capsys, "runs/a", template, "--splits", "test")
+    assert "its beam is not known; state its FWHM by `fwhm`" in refused(capsys, "runs/a", template, "--splits", "test")
     compare("runs/a", f"other={template}", "--splits", "test", "--fwhm", beam, "--out", tmp_path / "page")
     found = scores(tmp_path / "page" / "scores.csv")
     for (split, method, region, sim), values in found.items():
@@ -191,7 +194,9 @@ def test_another_map_in_the_place_of_the_truth(inside, tmp_path, capsys):
     """On the observed sky there is no truth; what differs from another cleaned map is found all the same."""
     template = foreign(tmp_path / "reference", run="runs/b")
     beam = f"{read_map(next(Path('runs/a').rglob('*.fits'))).header['FWHM']} arcmin"
-    words = ("runs/a", "--splits", "test", "--truth", f"SMICA={template}", "--fwhm", beam)
+    words = ("runs/a", "--splits", "test", "--truth", f"SMICA={template}")
+    assert refused(capsys, *words).startswith("SMICA cannot be compared on split test: its beam is not known")
+    words += ("--fwhm", beam)
     compare(*words, "--out", tmp_path / "page")
     found = scores(tmp_path / "page" / "scores.csv")
     for sim in range(3):
