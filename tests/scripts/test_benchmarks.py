@@ -30,13 +30,26 @@ def tables(text):
 
 
 def test_simulation(tmp_path):
-    arguments = ("--nside", 8, "--fields", "I", "--repeats", 1, "--growth", 2, "--growth-nside", 8)
+    arguments = (
+        "--nside",
+        8,
+        "--fields",
+        "I",
+        "--repeats",
+        1,
+        "--growth",
+        2,
+        "--growth-nside",
+        8,
+        "--growth-repeats",
+        1,
+    )
     simulations, growth = tables(run("benchmark_simulation", *arguments, "--folder", tmp_path))
     assert [row[:3] for row in simulations] == [
         ["8", "T", sky] for sky in ("fixed templates", "varied templates", "random Galaxy")
     ]
     assert float(simulations[0][11]) < 1e-4  # the maps are those of the recipe
-    assert [row[:2] for row in growth] == [["1", "2"], ["2", "2"]]
+    assert [row[:3] for row in growth] == [["8", "1", "2"], ["8", "2", "2"]]
     assert not list(tmp_path.iterdir())
 
 
