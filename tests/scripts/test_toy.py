@@ -1,20 +1,14 @@
 """The Gaussian toy: what it calls best is best, and the short form of its training runs."""
 
-import importlib.util
-from importlib.machinery import SourceFileLoader
-
 import numpy as np
 import pytest
 
-from tests.scripts.test_benchmarks import SCRIPTS, run, tables
+from tests.scripts.test_benchmarks import load, run, tables
 
 
 @pytest.fixture(scope="module")
 def script():
-    loader = SourceFileLoader("benchmark_toy", str(SCRIPTS / "benchmark_toy"))
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
-    loader.exec_module(module)
-    return module
+    return load("benchmark_toy")
 
 
 @pytest.mark.parametrize("keep_cmb", [True, False], ids=["ilc", "wiener"])
