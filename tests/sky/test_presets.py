@@ -3,6 +3,8 @@ import numpy as np
 import pysm3
 import pysm3.units as u
 import pytest
+from astropy.constants import h, k_B
+from astropy.units import thermodynamic_temperature
 
 from cmb_lightning.errors import ConfigError
 from cmb_lightning.sky import Instrument, Presets
@@ -10,6 +12,7 @@ from cmb_lightning.sky.foregrounds import analyse
 from cmb_lightning.sky.rng import Draws
 
 NSIDE, LMAX = 8, 16
+T_CMB = 2.7255
 DRAWS = Draws(1, "train", 0)
 
 
@@ -45,6 +48,36 @@ def test_emission_is_pysms_in_uK_CMB(offline):
     assert np.allclose(
         alm, analyse(channels, mine, LMAX), rtol=1e-4, atol=1e-4 * np.abs(alm).max(axis=1, keepdims=True)
     )
+
+
+def test_extragalactic_emission_has_its_colours(tmp_path, monkeypatch):
+    """CIB, radio sources and both SZ effects from maps as WebSky's, in closed form."""
+    maps = np.random.default_rng(0).uniform(1, 2, (4, 12 * NSIDE**2))
+    files = {"ksz.fits": maps[0], "tsz_8192_hp.fits": 1e-6 * maps[1]}
+    for f in (100, 111, 353, 375):  # between which PySM interpolates in uK_RJ, here between equal maps
+        files[f"cib/cib_{f:06.1f}.fits"] = maps[2] * f**2
+        files[f"radio/radio_{f:06.1f}.fits"] = 1e6 * maps[3] * f**2
+    for name, made in files.items():
+        path = tmp_path / "websky" / "0.4" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        healpy.write_map(path, made, dtype=np.float64)
+    monkeypatch.setenv("PYSM_LOCAL_DATA", str(tmp_path))
+    channels = Instrument.load("reference", NSIDE, ["100", "353"]).channels
+    for row, (channel, ends) in enumerate(zip(channels, ([100, 111], [353, 375]), strict=True)):
+        frequency = channel.frequency * u.GHz
+        kelvin = (1 * u.MJy / u.sr).to_value(u.K, thermodynamic_temperature(frequency, T_CMB * u.K))
+        x = (h * frequency / (k_B * T_CMB * u.K)).to_value(u.one)
+        to_spt = np.sqrt(1 + 0.84 / (1 + np.exp((np.array(ends) - 227) / 75)))
+        brightness = 1e6 * kelvin * channel.frequency**2
+        expected = {
+            "ksz1": maps[0],
+            "tsz1": maps[1] * T_CMB * (x / np.tanh(x / 2) - 4),
+            "cib1": maps[2] * brightness * np.interp(channel.frequency, ends, to_spt),
+            "rg1": maps[3] * brightness,
+        }
+        for name, sky in expected.items():
+            assert np.allclose(Presets([name]).emission(channels, NSIDE)[row], sky, rtol=1e-3), name
+        assert np.allclose(Presets(list(expected)).emission(channels, NSIDE)[row], sum(expected.values()), rtol=1e-3)
 
 
 def test_polarisation_is_scaled_at_exactly_the_reference_of_intensity(offline, tmp_path):
