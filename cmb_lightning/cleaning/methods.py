@@ -122,7 +122,7 @@ class Residual(Method):
             return batch["linear"] - self.error * correction
 
     def _differences(self, batch: dict[str, Tensor]) -> Tensor:
-        return torch.asinh(batch["inputs"].float() / self.scale)
+        return (batch["inputs"].float() / self.scale).asinh_()
 
     def _fractions(self, said: Tensor, batch: dict[str, Tensor]) -> Tensor:
         """The fraction of each template to take off, from what the network says of it."""
@@ -131,7 +131,7 @@ class Residual(Method):
     def _templates(self, batch: dict[str, Tensor]) -> Tensor:
         """Linear where faint, a square root where bright, so that the Galactic plane does not outweigh the sky."""
         templates = batch["templates"].float() / self.error
-        return templates.sign() * 2 * ((1 + templates.abs()).sqrt() - 1)
+        return templates.abs().add_(1).sqrt_().sub_(1).mul_(2).copysign_(templates)
 
 
 class Direct(Method):

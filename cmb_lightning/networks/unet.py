@@ -11,7 +11,7 @@ LARGE = 2**26
 
 
 def _saves_memory(block: nn.Module, images: Tensor) -> bool:
-    """Whether a block goes face by face and overwrites what is not needed: for large images, and no gradients to come.
+    """Whether a block goes face by face and overwrites its images: if they are large, and no gradients to come.
 
     Not where something hooks into its layers, as dropout does: it would see single faces.
     """
@@ -51,14 +51,21 @@ class Down(nn.Module):
 
 
 class Up(nn.Module):
-    """Doubles nside: each pixel is mixed into the channels of the four under it."""
+    """Doubles nside, each pixel mixed into the channels of the four under it, and adds that to finer images."""
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__()
         self.mix = PixelLinear(in_channels, 4 * out_channels)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Shape (face, in, n, n) to (face, out, 2 n, 2 n)."""
+    def forward(self, images: Tensor, finer: Tensor) -> Tensor:
+        """Shapes (face, in, n, n) and (face, out, 2 n, 2 n) to (face, out, 2 n, 2 n)."""
+        if not _saves_memory(self, finer):
+            return finer + self._doubled(images)
+        for sum_, face in zip(finer.split(1), images.split(1), strict=True):
+            sum_ += self._doubled(face)
+        return finer
+
+    def _doubled(self, images: Tensor) -> Tensor:
         blocks = self.mix(images).permute(0, 2, 3, 1)
         faces, side, _, channels = blocks.shape
         blocks = blocks.reshape(faces, side, side, 2, 2, channels // 4).transpose(2, 3)
@@ -78,10 +85,9 @@ class PixelBlock(nn.Module):
         """Shape (face, channel, y, x), unchanged."""
         if not _saves_memory(self, images):
             return images + self._mixture(images)
-        changed = images.clone()
-        for face in changed.split(1):
+        for face in images.split(1):
             face += self._mixture(face)
-        return changed
+        return images
 
     def _mixture(self, images: Tensor) -> Tensor:
         return self.reduce(F.silu(self.expand(self.norm(images))))
@@ -98,10 +104,23 @@ class ConvBlock(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Shape (batch * 12, channel, nside, nside), unchanged."""
-        if not _saves_memory(self, images):
-            return images + self.second(F.silu(self.first(self.norm(images))))
-        inner = self.first.overwrite(self.norm(images))
-        return self.second.overwrite(F.silu(inner, inplace=True)).add_(images)
+        if _saves_memory(self, images):
+            return self._overwrite(images)
+        return images + self.second(F.silu(self.first(self.norm(images))))
+
+    def _overwrite(self, images: Tensor) -> Tensor:
+        """The same in the memory of the images and of one copy of them, padded, in which both convolutions happen."""
+        faces, channels, nside, _ = images.shape
+        side = nside + 2 * self.first.pad.width
+        padded = images.new_empty((faces, side, side, channels)).permute(0, 3, 1, 2)
+        inside = padded[..., 1:-1, 1:-1]
+        for place, image in zip(inside.split(1), images.split(1), strict=True):
+            place.copy_(self.norm(image))
+        for number, face in self.first.faces(padded):
+            inside[number].copy_(F.silu(face, inplace=True)[0])
+        for number, face in self.second.faces(padded):
+            images[number] += face[0]
+        return images
 
 
 class HealpixUNet(nn.Module):
@@ -176,6 +195,6 @@ class HealpixUNet(nn.Module):
             images = down(images)
         images = self.bottom(images)
         for level in reversed(range(len(kept))):
-            images = self.way_up[level](kept.pop() + self.ups[level](images))  # no longer kept: large maps want memory
+            images = self.way_up[level](self.ups[level](images, kept.pop()))
         with torch.autocast(images.device.type, enabled=False):
             return self.faces.unfold(self.last(images.to(self.last.weight.dtype)))

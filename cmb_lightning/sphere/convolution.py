@@ -1,5 +1,7 @@
 """Convolution on the sphere: true neighbours around each face, then an ordinary, fast 2D convolution."""
 
+from collections.abc import Iterator
+
 from torch import Tensor, nn
 
 from .padding import HealpixPad
@@ -33,9 +35,15 @@ class HealpixConv2d(nn.Module):
         """Shape (batch * 12, in_channels, nside, nside) to (batch * 12, out_channels, nside, nside)."""
         return self.conv(self.pad(images))
 
-    def overwrite(self, images: Tensor) -> Tensor:
-        """The same, face by face and in the images' own memory; for as many channels out as in, and no gradients."""
-        padded = self.pad(images)
-        for image, face in zip(images.split(1), padded.split(1), strict=True):
-            image.copy_(self.conv(face))
-        return images
+    def faces(self, padded: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """The same face by face, of images already in the middle of padded ones, whose rim this writes.
+
+        Args:
+            padded: Shape (batch * 12, in_channels, nside + 2, nside + 2) for a kernel of 3, channels last in memory.
+
+        Yields:
+            The number of each face and its image, (1, out_channels, nside, nside); its place may then be overwritten.
+        """
+        self.pad.around(padded)
+        for number, face in enumerate(padded.split(1)):
+            yield number, self.conv(face)

@@ -69,6 +69,13 @@ def _over_batch(rows: Tensor, batch: int, rows_of_a_sky: int) -> Tensor:
     return (first_row[:, None] + rows).view(-1)
 
 
+def _rim(rows: Tensor, first: Tensor, second: Tensor, batch: int) -> Tensor:
+    """Rows that go to the rim of the faces of all skies: those at `first`, at the end of each sky means of two."""
+    rim = rows.index_select(0, first).view(batch, -1, rows.shape[-1])
+    rim[:, -second.numel() // batch :].add_(rows.index_select(0, second).view(batch, -1, rows.shape[-1])).mul_(0.5)
+    return rim.flatten(0, 1)
+
+
 class _Pad(torch.autograd.Function):
     """Copies the faces and gathers only their rim: plain indexing would gather, and sum back, the whole map."""
 
@@ -84,9 +91,7 @@ class _Pad(torch.autograd.Function):
         first = _over_batch(first, batch, N_FACES * nside**2)
         second = _over_batch(second, batch, N_FACES * nside**2)
         places = _over_batch(places, batch, N_FACES * side**2)
-        rim = rows.index_select(0, first).view(batch, -1, channels)
-        rim[:, -second.numel() // batch :].add_(rows.index_select(0, second).view(batch, -1, channels)).mul_(0.5)
-        padded.view(-1, channels).index_copy_(0, places, rim.view(-1, channels))
+        padded.view(-1, channels).index_copy_(0, places, _rim(rows, first, second, batch))
         ctx.save_for_backward(places, first, second)
         ctx.width = width
         return padded.permute(0, 3, 1, 2)
@@ -133,6 +138,22 @@ class HealpixPad(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Shape (batch * 12, channel, nside, nside) to (..., nside + 2 width, nside + 2 width), channels last."""
         return _Pad.apply(images, self.width, self.places, self.first, self.second)
+
+    def around(self, padded: Tensor) -> Tensor:
+        """Gives padded images whose inside is there their rim, in place.
+
+        Shape (batch * 12, channel, nside + 2 width, nside + 2 width), channels last in memory.
+        """
+        batch, side, nside = len(padded) // N_FACES, self.nside + 2 * self.width, self.nside
+
+        def rows_of(inside: Tensor) -> Tensor:
+            face, y, x = inside // nside**2, inside // nside % nside, inside % nside
+            return _over_batch((face * side + y + self.width) * side + x + self.width, batch, N_FACES * side**2)
+
+        rows = padded.permute(0, 2, 3, 1).view(-1, padded.shape[1])
+        rim = _rim(rows, rows_of(self.first), rows_of(self.second), batch)
+        rows.index_copy_(0, _over_batch(self.places, batch, N_FACES * side**2), rim)
+        return padded
 
     def give_back(self, padded: Tensor) -> Tensor:
         """Adds what lies on the rim to the pixels that it is of; what lies on a missing corner is lost.

@@ -7,6 +7,7 @@ import torch
 
 from cmb_lightning.networks import HealpixUNet, unet
 from cmb_lightning.sphere import Faces
+from tests.networks.live import LiveNumbers
 
 
 def small(nside: int = 8, **sizes) -> HealpixUNet:
@@ -103,14 +104,31 @@ def test_impossible_sizes_are_refused(sizes):
         HealpixUNet(3, 1, 16, **sizes)
 
 
-def test_large_maps_in_less_memory_are_the_same(monkeypatch):
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_large_maps_in_less_memory_are_the_same(monkeypatch, precision):
     network, maps = small(), torch.randn(2, 3, 768)
-    with torch.no_grad():
+    given = maps.clone()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
         usual = network(maps)
         monkeypatch.setattr(unet, "LARGE", 0)
         assert torch.allclose(network(maps), usual, atol=1e-5) and usual.abs().max() > 0.01
+    assert torch.equal(maps, given)
     network(maps).square().mean().backward()  # which needs what would be overwritten
     assert all(p.grad.isfinite().all() for p in network.parameters())
+
+
+def test_large_maps_take_the_memory_of_three_layers_at_most(monkeypatch):
+    """They are what is kept for the way up, its padded copy and, on the next level, half as much."""
+    network, maps = HealpixUNet(6, 2, 32, width=16, depth=2), torch.randn(1, 6, 12 * 32**2)
+    layer = 16 * maps[0, 0].nbytes
+    taken = []
+    for large in (unet.LARGE, 0):
+        monkeypatch.setattr(unet, "LARGE", large)
+        with torch.no_grad(), LiveNumbers() as live:
+            network(maps)
+        assert live.now == 0
+        taken.append(live.most / layer)
+    assert taken[1] < 3 < 4 < taken[0]
 
 
 def test_what_hooks_into_a_layer_sees_all_faces_also_of_large_maps(monkeypatch):

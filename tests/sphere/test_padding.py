@@ -55,6 +55,15 @@ def test_the_inside_is_untouched_and_skies_of_a_batch_stay_apart():
 
 
 @pytest.mark.parametrize("width", [1, 2])
+def test_a_rim_is_renewed_in_place(width):
+    pad, images = HealpixPad(4, width), torch.randn(24, 3, 4, 4)
+    padded = pad(torch.zeros(24, 3, 4, 4))
+    padded[..., width:-width, width:-width] = images
+    assert pad.around(padded) is padded
+    assert torch.equal(padded, pad(images))
+
+
+@pytest.mark.parametrize("width", [1, 2])
 def test_gradients_reach_the_pixels_the_rim_came_from(width):
     pad = HealpixPad(2, width).double()
     images = torch.randn(24, 2, 2, 2, dtype=torch.float64, requires_grad=True)
