@@ -156,7 +156,10 @@ class CleaningTask(ScoredTask):
 
     def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Seed random numbers, such as dropout's, for this batch alone, so that a resumed training draws the same."""
-        key = [int(os.environ.get("PL_GLOBAL_SEED", 0)), self.current_epoch, batch_idx, self.global_rank]
+        self._seed(self.current_epoch, batch_idx)
+
+    def _seed(self, *place: int) -> None:
+        key = [int(os.environ.get("PL_GLOBAL_SEED", 0)), *place, self.global_rank]
         torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]))
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
@@ -203,6 +206,7 @@ class CleaningTask(ScoredTask):
 
     def on_validation_start(self) -> None:
         self._check_trained()
+        self._seed(self.global_step)  # so that random passes are those of a validation that was interrupted
         super().on_validation_start()
 
     def on_predict_start(self) -> None:

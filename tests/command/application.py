@@ -93,7 +93,8 @@ class Application:
 def invoke(folder: Path, arguments: list[str]) -> Outcome:
     """Run the command as a shell would."""
     out, err, status = io.StringIO(), io.StringIO(), 0
-    signals = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)}
+    changed = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGCHLD)
+    signals = {number: signal.getsignal(number) for number in changed}
     signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored in a background job, as tests may be
     argv, sys.argv = sys.argv, ["cmb-lightning", *arguments]
     try:

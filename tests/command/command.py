@@ -1,9 +1,11 @@
 """Several commands after one another in one process: their arguments, with `then` between them.
 
-`FAULT=1:7` in the environment lets process 1 fail at step 7 of a training.
+`FAULT=1:7` in the environment lets process 1 fail at step 7 of a training, `FAULT=1:7:told` lets it get SIGTERM in the
+validation after step 7.
 """
 
 import os
+import signal
 import sys
 import warnings
 from itertools import groupby
@@ -15,7 +17,8 @@ from cmb_lightning.cli import main
 def run(arguments: list[str]) -> None:
     warnings.filterwarnings("ignore", "LightningCLI's args parameter.*")  # sys.argv holds all of them
     if os.environ.get("FAULT"):
-        fail(*map(int, os.environ["FAULT"].split(":")))
+        rank, step, *told = os.environ["FAULT"].split(":")
+        (tell if told else fail)(int(rank), int(step))
     for separator, command in groupby(arguments, lambda argument: argument == "then"):
         if not separator:
             main(list(command))
@@ -30,6 +33,17 @@ def fail(rank: int, step: int) -> None:
         return original(self, batch, batch_idx)
 
     CleaningTask.training_step = training_step
+
+
+def tell(rank: int, step: int) -> None:
+    original = CleaningTask.validation_step
+
+    def validation_step(self, batch, batch_idx, dataloader_idx=0):
+        if (self.global_rank, self.global_step) == (rank, step):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, batch, batch_idx, dataloader_idx)
+
+    CleaningTask.validation_step = validation_step
 
 
 if __name__ == "__main__":

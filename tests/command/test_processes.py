@@ -19,7 +19,7 @@ def pair(tmp_path_factory):
     """A folder in which two processes trained, scored and cleaned three simulations."""
     application = Application(
         tmp_path_factory.mktemp("pair"),
-        data={"init_args": {"samples_per_epoch": 21}},
+        data={"init_args": {"samples_per_epoch": 21, "splits": {"valid": {"n_sims": 5}}}},
         trainer={"max_epochs": 8, "check_val_every_n_epoch": 4},
     )
     commands = []
@@ -31,7 +31,7 @@ def pair(tmp_path_factory):
 
 
 def test_each_simulation_is_made_once(pair):
-    assert len(pair.simulations()) == 9 and not [*pair.folder.rglob(".bad-*")]
+    assert len(pair.simulations()) == 11 and not [*pair.folder.rglob(".bad-*")]
     assert pair.checkpoint()["global_step"] == 80  # epochs of 21 samples over two processes
 
 
@@ -64,6 +64,19 @@ def test_told_to_end_both_do_and_go_on_to_the_same_weights(pair, tmp_path):
         os.kill(process.process.pid, signal.SIGTERM)  # not to the other one
         assert process.wait(100) == (143, "")
     assert 10 <= stopped.checkpoint()["global_step"] < 80
+    with Command(tmp_path, "fit", "--config", "tiny.yaml", *TWO) as process:
+        assert process.wait(200) == (0, "")
+    assert stopped.checkpoint()["global_step"] == 80 and equal(stopped.weights(), pair.weights())
+
+
+def test_one_told_in_a_validation_both_leave_it_and_begin_it_again(pair, tmp_path):
+    stopped = pair.copy(tmp_path)
+    shutil.rmtree(tmp_path / "run")
+    with Command(tmp_path, "fit", "--config", "tiny.yaml", *TWO, fault="1:40:told") as process:  # it has fewer
+        assert process.wait(100) == (143, "")
+    assert stopped.checkpoint()["global_step"] == 40
+    validated = stopped.checkpoint()["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]["total"]
+    assert validated["started"] == validated["processed"] + 1
     with Command(tmp_path, "fit", "--config", "tiny.yaml", *TWO) as process:
         assert process.wait(200) == (0, "")
     assert stopped.checkpoint()["global_step"] == 80 and equal(stopped.weights(), pair.weights())

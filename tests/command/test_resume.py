@@ -118,11 +118,13 @@ def test_dropout_goes_on_with_the_same_random_numbers(app, monkeypatch, tmp_path
     assert equal(application.weights(), uninterrupted.weights())
 
 
-@pytest.mark.parametrize("step", [4, 5, 8])
-def test_told_to_end_it_saves_after_the_batch(whole, stopped, monkeypatch, step):
-    stop_at(monkeypatch, step, lambda: os.kill(os.getpid(), signal.SIGTERM))
+@pytest.mark.parametrize(
+    ("step", "number"), [(4, signal.SIGTERM), (5, signal.SIGTERM), (8, signal.SIGTERM), (4, signal.SIGUSR1)]
+)
+def test_told_to_end_it_saves_after_the_batch(whole, stopped, monkeypatch, step, number):
+    stop_at(monkeypatch, step, lambda: os.kill(os.getpid(), number))
     ended = stopped("fit")
-    assert (ended.status, ended.err) == (143, "")
+    assert (ended.status, ended.err) == (128 + number, "")
     assert stopped.checkpoint()["global_step"] == step + 1
     assert stopped("fit").status == 0 and equal(stopped.weights(), whole.weights())
 
@@ -150,19 +152,41 @@ def test_interrupted_twice_it_ends_at_once(stopped, monkeypatch):
     assert (ended.status, ended.err) == (130, "") and stopped.checkpoint()["global_step"] == 3
 
 
-@pytest.mark.parametrize(("sanity", "step"), [(True, 1), (False, 3)])
-def test_told_in_a_validation_it_ends_after_it(whole, stopped, monkeypatch, sanity, step):
-    original = CleaningTask.validation_step
+def tell_in_validation(monkeypatch, epoch=0, sanity=False, batch=0):
+    """SIGTERM in a batch of a validation; the batches of it that were begun."""
+    original, begun = CleaningTask.validation_step, []
 
-    def validation_step(self, batch, batch_idx, dataloader_idx=0):
-        if batch_idx == 1 and self.trainer.sanity_checking == sanity:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return original(self, batch, batch_idx, dataloader_idx)
+    def validation_step(self, batch_, batch_idx, dataloader_idx=0):
+        if (self.trainer.sanity_checking, self.current_epoch) == (sanity, epoch):
+            begun.append(batch_idx)
+            if batch_idx == batch:
+                os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, batch_, batch_idx, dataloader_idx)
 
+    monkeypatch.setattr(CleaningTask, "validation_step", validation_step)
+    return begun
+
+
+@pytest.mark.parametrize("arguments", [[], ["--trainer.val_check_interval", 2]], ids=["after", "within"])
+@pytest.mark.parametrize("batch", [0, 2])
+def test_told_in_a_validation_it_leaves_it_and_begins_it_again(whole, stopped, monkeypatch, batch, arguments):
     with monkeypatch.context() as patched:
-        patched.setattr(CleaningTask, "validation_step", validation_step)
+        begun = tell_in_validation(patched, epoch=1, batch=batch)
+        ended = stopped("fit", *arguments)
+    assert (ended.status, ended.err) == (143, "") and begun == [*range(batch + 1)]
+    last = batch == 2  # it ends by itself then, and the epoch too
+    assert stopped.checkpoint()["global_step"] == (5 if arguments and not last else 6)
+    begun = tell_in_validation(monkeypatch, epoch=1, batch=-1)
+    assert stopped("fit", *arguments).status == 0 and equal(stopped.weights(), whole.weights())
+    assert begun == ([] if last else [0, 1, 2])
+
+
+def test_told_in_the_check_before_training_it_ends(whole, stopped, monkeypatch):
+    with monkeypatch.context() as patched:
+        begun = tell_in_validation(patched, sanity=True)
         ended = stopped("fit")
-    assert (ended.status, ended.err) == (143, "") and stopped.checkpoint()["global_step"] == step
+    assert (ended.status, ended.err) == (143, "") and begun == [0]
+    assert not [*stopped.folder.rglob("*.ckpt")]
     assert stopped("fit").status == 0 and equal(stopped.weights(), whole.weights())
 
 

@@ -10,7 +10,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.command.application import Application, equal
-from tests.command.test_resume import DROPOUT, interrupt, stop_at
+from tests.command.test_resume import DROPOUT, interrupt, stop_at, tell_in_validation
 
 AVERAGED = {"class_path": "EMAWeightAveraging", "init_args": {"decay": 0.7, "use_buffers": False}}
 EVERYTHING = {
@@ -40,6 +40,20 @@ def scalars(application):
     shown = {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
     shown |= {tag: [(e.step, None) for e in events.Images(tag)] for tag in events.Tags()["images"]}
     return {tag: sorted(points, key=lambda point: point[0]) for tag, points in shown.items()}
+
+
+def test_told_in_a_validation_it_logs_the_same(whole, tmp_path, monkeypatch):
+    """Of averaged weights, by random passes."""
+    stopped = whole.copy(tmp_path)
+    shutil.rmtree(tmp_path / "run")
+    with monkeypatch.context() as patched:
+        begun = tell_in_validation(patched, epoch=1, batch=1)
+        assert stopped("fit").status == 143 and begun == [0, 1]
+    assert stopped.checkpoint()["global_step"] == 6
+    assert stopped("fit").status == 0
+    for part in ("state_dict", "current_model_state", "averaging_state"):
+        assert equal(stopped.checkpoint()[part], whole.checkpoint()[part]), part
+    assert scalars(stopped) == scalars(whole)
 
 
 def test_stopped_in_three_ways_it_ends_the_same(whole, tmp_path, monkeypatch):
