@@ -3,6 +3,7 @@
 import hashlib
 import random
 import time
+from collections import Counter
 from pathlib import Path
 
 from astropy.io import fits
@@ -44,6 +45,11 @@ class WholeRun:
                 raise AssertionError(f"it ended with {command.process.exitcode}: {command.errors}")
         return running
 
+    def command(self) -> str:
+        """Which of the three commands was the last to write into its log."""
+        logs = {path.parent.name: path.stat().st_mtime_ns for path in self.folder.glob("run/*/log.txt")}
+        return max(logs, key=logs.get, default="start")
+
     def finish(self) -> float:
         """Start it, wait for its end, and return the seconds that it took."""
         started = time.monotonic()
@@ -83,11 +89,13 @@ def _cleaned(path: Path) -> str:
 def kill_runs(folder: Path, golden: WholeRun, kills: int, longest: float, seed: int = 0) -> list[str]:
     """Kill runs at random times, so often in all, each run until it has ended, and compare them with one left alone.
 
+    Where other work slows them so that none comes to its end, they get longer.
+
     Args:
         folder: Where the runs are, each in a folder of its own.
         golden: The run that nobody killed.
         kills: How many times.
-        longest: Seconds after which a process is killed at the latest; earlier ones are as likely.
+        longest: Seconds after which a process is killed at the latest, to begin with; earlier ones are as likely.
         seed: Seed of the times.
 
     Returns:
@@ -96,12 +104,16 @@ def kill_runs(folder: Path, golden: WholeRun, kills: int, longest: float, seed: 
     dice = random.Random(seed)
     found, done, number = [], 0, 0
     while done < kills:
-        run, number, before = WholeRun(folder / f"killed{number}"), number + 1, done
+        run, number, during = WholeRun(folder / f"killed{number}"), number + 1, Counter()
         while done < kills and run.kill_after(dice.uniform(0, longest)):
+            during[run.command()] += 1
             done += 1
+            if during.total() % 5 == 0:
+                longest *= 1.5
         run.finish()
         differences = run.differences(golden)
         outcome = "; ".join(differences) or "as one left alone"
-        print(f"run {number}, killed {done - before} times: {outcome}", flush=True)
+        where = ", ".join(f"{count} in {command}" for command, count in during.items())
+        print(f"run {number}, killed {during.total()} times ({where}): {outcome}", flush=True)
         found += [f"{run.folder.name}: {difference}" for difference in differences]
     return found
