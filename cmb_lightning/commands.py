@@ -5,7 +5,7 @@ from typing import Any
 
 import lightning as L
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import LearningRateMonitor, RichProgressBar
+from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
@@ -15,7 +15,7 @@ from cmb_lightning.callbacks import ScaledAverages, check_callbacks
 from cmb_lightning.checkpointing import BestCheckpoint, EndCheckpoint, EpochCheckpoint, WholeCheckpointIO
 from cmb_lightning.chosen_checkpoint import checkpoint_and_step, wanted_checkpoint
 from cmb_lightning.cleaning.task import CleaningTask
-from cmb_lightning.console import tell
+from cmb_lightning.console import ProgressBar, tell
 from cmb_lightning.data.observations import ObservationsDataModule  # noqa: F401
 from cmb_lightning.data.reference_module import ReferenceDataModule  # noqa: F401
 from cmb_lightning.data.sky_module import SkyDataModule  # noqa: F401
@@ -126,7 +126,7 @@ class CleaningCLI(LightningCLI):
             kwargs["logger"] = self._board()
         callbacks = list(config["callbacks"] or [])
         if config["enable_progress_bar"] is not False and sys.stderr.isatty():
-            callbacks.append(RichProgressBar(leave=True))
+            callbacks.append(ProgressBar(leave=True))
         elif config["enable_progress_bar"] is None:
             kwargs["enable_progress_bar"] = False
         if kwargs.get("logger") and not config["fast_dev_run"]:

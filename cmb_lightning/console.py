@@ -4,7 +4,10 @@ import logging
 import os
 import warnings
 from pathlib import Path
+from typing import Any
 
+import lightning as L
+from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from cmb_lightning.run import hold_log
@@ -12,6 +15,15 @@ from cmb_lightning.run import hold_log
 log = logging.getLogger(__name__)
 
 _FORMAT = warnings.formatwarning
+
+
+class ProgressBar(RichProgressBar):
+    """Lightning's, without the end of the logger's folder, which it shows as a version."""
+
+    def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
+        metrics = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)
+        return metrics
 
 
 def tell(message: str) -> None:

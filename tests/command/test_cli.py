@@ -8,14 +8,18 @@ import subprocess
 import sys
 
 import healpy
+import lightning as L
 import numpy as np
 import pytest
 import torch
 import yaml
 from astropy.io import fits
+from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
 from safetensors.numpy import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from cmb_lightning.console import ProgressBar
 from tests.command.application import Application
 
 COMMANDS = ("simulate", "fit", "validate", "test", "predict")
@@ -197,3 +201,8 @@ warnings.warn("of another")
     own, other, *_ = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr.splitlines()
     assert own == "cmb-lightning: warning: my.fits: check its unit."
     assert re.fullmatch(r"<string>:6: .*of another", other)
+
+
+def test_the_progress_bar_shows_no_version(tmp_path):
+    trainer = L.Trainer(logger=TensorBoardLogger(tmp_path, version="tensorboard"), accelerator="cpu")
+    assert "v_num" in RichProgressBar().get_metrics(trainer, None) and not ProgressBar().get_metrics(trainer, None)
