@@ -69,12 +69,11 @@ class ClassicalTask(ScoredTask):
     # Trained weights
 
     def prepare_data(self) -> None:
-        """Fit the weights on the known parts of the split for it, unless the run's folder has them."""
+        """Fit the weights on the training split's known parts, unless the run's folder has them."""
         data, path = self.trainer.datamodule, self._weights_file()
         if not self.trained:
             return
-        split = getattr(data, "linear_split", None)
-        if split not in getattr(data, "splits", {}):
+        if "train" not in getattr(data, "splits", {}):
             if not path.is_file():
                 raise ConfigError(
                     f"model.trained: there is no split `train` to fit weights on, and none are kept in {path.parent}; "
@@ -84,8 +83,8 @@ class ClassicalTask(ScoredTask):
         key = self._key()
         if path.is_file() and np.array_equal(load_weights(path)["key"], key):
             return
-        data.prepare_splits([split])
-        errors = known_errors(data.parts(split, FIT_SIMS), self.layout, self.hedge)
+        data.prepare_splits(["train"])
+        errors = known_errors(data.training_parts(FIT_SIMS), self.layout, self.hedge)
         save_weights(path, self.method.fit(errors) | {"key": key})
 
     def setup(self, stage: str) -> None:
@@ -100,8 +99,7 @@ class ClassicalTask(ScoredTask):
         """A hash of all that trained weights depend on, uint8, shape (32,)."""
         data = self.trainer.datamodule
         pixels = None if self.mask is None else hashlib.sha256(self.mask.weight.tobytes()).hexdigest()
-        split = data.linear_split
-        told = [data.identity[split], min(FIT_SIMS, data.n_sims(split)), self.hedge, pixels]
+        told = [data.identity["train"], min(FIT_SIMS, data.n_sims("train")), self.hedge, pixels]
         told += [type(self.method).__qualname__, self.method.settings(), self.layout.to_dict()]
         return np.frombuffer(hashlib.sha256(json.dumps(told).encode()).digest(), np.uint8)
 

@@ -103,11 +103,10 @@ class CleaningTask(ScoredTask):
     # What is learned before the first step
 
     def prepare_data(self) -> None:
-        """Fit the linear weights on the known parts of the split for it and keep them in the run's folder."""
+        """Fit the linear weights on the training split's known parts and keep them in the run's folder."""
         if self.trainer.state.fn == "fit" and self.linear is not None:
             pixels = None if self.mask is None else self.mask.weight
-            data = self.trainer.datamodule
-            errors = known_errors(data.parts(data.linear_split, FIT_SIMS), self.layout, self.hedge)
+            errors = known_errors(self.trainer.datamodule.training_parts(FIT_SIMS), self.layout, self.hedge)
             save_weights(self._weights_file(), self.linear.fit(errors, pixels))
 
     def setup(self, stage: str) -> None:
@@ -118,7 +117,7 @@ class CleaningTask(ScoredTask):
             self.linear.store(load_weights(self._weights_file()))
         data = self.trainer.datamodule
         one = len(self.layout.fields) == 1
-        extremes = data.scaling() if one else scalar_extremes(data.parts("train", SCALE_SIMS), self.layout)
+        extremes = data.scaling() if one else scalar_extremes(data.training_parts(SCALE_SIMS), self.layout)
         self.method.learn_scales(extremes, self.linear)
         self.method.learn_pixels(self._skies)
         if self.error_bars is not None:

@@ -106,17 +106,9 @@ class SimulatedDataModule(L.LightningDataModule):
         """How many simulations of a split are used for inference."""
         return 1 if self._fast_dev_run else self.splits[split].n_used
 
-    @property
-    def linear_split(self) -> str:
-        """The split that linear weights are fitted on: `linear` where there is one, else `train`.
-
-        A network gains from skies that are odder than those at hand, linear weights do not.
-        """
-        return "linear" if "linear" in self.splits else "train"
-
-    def parts(self, split: str, n_sims: int) -> Iterator[dict[str, np.ndarray]]:
-        """The parts of a split's first simulations, as they are stored."""
-        return islice(self.splits[split], min(n_sims, self.n_sims(split)))
+    def training_parts(self, n_sims: int) -> Iterator[dict[str, np.ndarray]]:
+        """The parts of the first training simulations, as they are stored."""
+        return islice(self.splits["train"], min(n_sims, self.n_sims("train")))
 
     def scaling(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Smallest and largest values [uK_CMB] of the training's `inputs` (channel,) and `target` (field,).
@@ -261,9 +253,7 @@ class SimulatedDataModule(L.LightningDataModule):
     def _needed(self, stage: str | None) -> list[str]:
         if stage is None:
             return list(self.splits)
-        names = {"fit": list(dict.fromkeys(["train", "valid", self.linear_split])), "validate": ["valid"]}.get(
-            stage, self.run_inference_on
-        )
+        names = {"fit": ["train", "valid"], "validate": ["valid"]}.get(stage, self.run_inference_on)
         return choose_splits(names, list(self.splits), "splits")
 
     def _make(self, names: list[str], shard: Shard | None = None, cluster: str | None = None) -> list[Report]:

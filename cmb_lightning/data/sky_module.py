@@ -39,7 +39,7 @@ class SkyDataModule(MixingDataModule):
     """Simulated observations: CMB, foregrounds and noise seen by an instrument, and the CMB as the target.
 
     Args:
-        splits: Splits by name; fit needs `train` and `valid`. Linear weights are fitted on `linear` where there is one.
+        splits: Splits by name; fit needs `train` and `valid`.
         instrument: Name of a table that is shipped (`reference`, `planck`, `real_sky_64`), or path of one.
         nside: HEALPix resolution of the maps, a power of two.
         lmax: Highest multipole; 2 nside when None.

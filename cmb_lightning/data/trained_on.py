@@ -12,7 +12,7 @@ def trained_on(splits: Mapping[str, SplitData]) -> dict[str, Any]:
     """How many simulations of `train` and `valid` there are, and their recipes."""
     return {
         name: {"n_sims": splits[name].n_sims, "recipe": json.loads(recipe.canonical(splits[name].cache.recipe))}
-        for name in ("linear", "train", "valid")
+        for name in ("train", "valid")
         if name in splits
     }
 

@@ -198,7 +198,7 @@ def test_batches(root):
     assert [one[0]["split"] for one in batches] == [["test", "test"], ["test1", "test1"]]
     assert np.array_equal(batches[0][0]["observed"][1], observe(data.splits["test"][1]))
     assert np.array_equal(batches[0][0]["inputs"], batches[0][0]["observed"])
-    assert [part["index"] for part in data.parts("train", 3)] == [0, 1, 2]
+    assert [part["index"] for part in data.training_parts(3)] == [0, 1, 2]
 
 
 def test_gains_are_drawn_anew_with_the_instrument_s_scatter(root):
