@@ -43,6 +43,7 @@ _PARTS = {
     "CleaningTask": "cleaning.task",
     "Residual": "cleaning.methods",
     "Direct": "cleaning.methods",
+    "Adaptive": "cleaning.adaptive",
     "LinearEstimate": "cleaning.linear",
     "ClassicalTask": "cleaning.classical_task",
     "SingleChannel": "cleaning.classical",
