@@ -4,8 +4,8 @@ import ctypes
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 _EVER = 2**31 - 1
-_LARGEST = 300 * 2**20
-"""Bytes: more than one face takes in a layer at nside 1024, less than nine bands of the sky."""
+_LARGEST = 450 * 2**20
+"""Bytes: more than nine bands of the sky take at nside 1024, less than the layers of a network there."""
 
 
 def keep_freed_memory() -> None:
