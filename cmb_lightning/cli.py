@@ -27,15 +27,18 @@ from cmb_lightning.trust import limit_imports
 log = logging.getLogger(__name__)
 
 
-def chosen_task(words: list[str]) -> type[ScoredTask]:
+def chosen_task(words: list[str]) -> tuple[type[ScoredTask], frozenset[str]]:
     """The class of the model that the key `task` names, on the command line or in a configuration; the last one counts.
 
     It is looked for before all else is parsed, since what keys `model` has depends on it.
 
+    Returns:
+        The class, and the configurations before the one that names it: their `model` is of another class.
+
     Raises:
         ConfigError: There is no such class.
     """
-    name = CleaningTask.__name__
+    name, read, before = CleaningTask.__name__, [], frozenset()
     for word, following in zip(words, [*words[1:], ""], strict=False):
         key, given, value = word.partition("=")
         value = value if given else following
@@ -46,12 +49,15 @@ def chosen_task(words: list[str]) -> type[ScoredTask]:
                 tree = yaml.safe_load(Path(value).read_text())
             except (OSError, ValueError, yaml.YAMLError):
                 continue  # the parser says what is wrong
-            if isinstance(tree, dict):
-                name = str(tree.get("task", name))
+            if not isinstance(tree, dict):
+                continue
+            if str(tree.get("task", name)) != name:
+                name, before = str(tree["task"]), frozenset(read)
+            read.append(value)
     known: dict[str, type[ScoredTask]] = {task.__name__: task for task in (CleaningTask, ClassicalTask)}
     if name not in known:
         raise ConfigError(f"task: there is no {name!r}; give {' or '.join(known)}.")
-    return known[name]
+    return known[name], before
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -74,12 +80,13 @@ def main(arguments: list[str] | None = None) -> None:
             from cmb_lightning.noise_command import main as noise
 
             return noise(words[1:])
+        task, before = chosen_task(words)
         CleaningCLI(
-            chosen_task(words),
+            task,
             L.LightningDataModule,
             subclass_mode_data=True,
             trainer_class=Trainer,
-            parser_class=Parser,
+            parser_class=type("TaskParser", (Parser,), {"without_model": before}),
             trainer_defaults={
                 "enable_model_summary": False,
                 "log_every_n_steps": 10,

@@ -1,9 +1,12 @@
 """The parser of the command line, whose complaints are one line that names the key and the value."""
 
 import argparse
+import os
 import re
-from typing import NoReturn
+from typing import Any, NoReturn
 
+import yaml
+from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
 from cmb_lightning.trust import refusal
@@ -12,7 +15,24 @@ UNION = "Does not validate against any of the Union subtypes"
 
 
 class Parser(LightningArgumentParser):
-    """LightningArgumentParser that says what is wrong in one line, without its usage or the types it tried."""
+    """LightningArgumentParser that says what is wrong in one line, without its usage or the types it tried.
+
+    Attributes:
+        without_model: Configurations whose key `model` is left out: it is of another task than the one that is chosen.
+    """
+
+    without_model: frozenset[str] = frozenset()
+
+    def parse_path(self, path: str | os.PathLike, *arguments: Any, **options: Any) -> Namespace:
+        """See `jsonargparse.ArgumentParser.parse_path`."""
+        self._drops_model = str(path) in self.without_model
+        return super().parse_path(path, *arguments, **options)
+
+    def parse_string(self, content: str, *arguments: Any, **options: Any) -> Namespace:
+        """See `jsonargparse.ArgumentParser.parse_string`."""
+        if getattr(self, "_drops_model", False):
+            content = yaml.safe_dump({key: value for key, value in yaml.safe_load(content).items() if key != "model"})
+        return super().parse_string(content, *arguments, **options)
 
     def error(self, message: str, ex: Exception | None = None) -> None:
         """End with status 2; raise instead where jsonargparse tries a value and goes on."""

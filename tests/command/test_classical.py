@@ -34,6 +34,16 @@ def test_a_method_is_scored_on_top_of_a_configuration(tmp_path, path):
     assert sum("| test |" in row for row in rows) == 3 and "foregrounds" in ended.out
 
 
+def test_the_model_of_a_configuration_for_networks_is_left_out(tmp_path):
+    app = Application(tmp_path, model={"method": "Adaptive"})
+    app.write("method.yaml", {"task": "ClassicalTask", "run": "method", "model": {"method": "PixelILC"}})
+    ended = app("test", "--config", "method.yaml")
+    assert (ended.status, ended.err) == (0, "") and "pixel ILC" in ended.out
+    app.write("other.yaml", {"model": {"network": "HealpixUNet"}})  # said after the task, it is a mistake
+    ended = app("test", "--config", "method.yaml", "--config", "other.yaml")
+    assert ended.status == 2 and "network" in ended.err
+
+
 def test_validate_and_predict_need_no_checkpoint_and_compare_finds_the_maps(tmp_path):
     app = classical(tmp_path, model={"method": "PixelILC"})
     assert app("validate").status == app("predict").status == app("test").status == 0
