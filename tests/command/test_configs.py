@@ -93,7 +93,8 @@ def test_a_published_training_runs(tmp_path, network_data, name):
 def test_own_maps_are_cleaned_as_simulations_are(tmp_path):
     """A simulated sky written as FITS maps, of `configs/observations.yaml`, gives what it gives as a simulation."""
     data = {"scale_from_nside": None, "bands": None, "target_fwhm": None}
-    app = Application(tmp_path, data={"init_args": data}, trainer={"max_epochs": 1})
+    model = {"method": "Adaptive", "network": {"init_args": {"max_width": 64}}}
+    app = Application(tmp_path, data={"init_args": data}, model=model, trainer={"max_epochs": 1})
     assert app("fit").status == app("predict").status == 0
     (path,) = tmp_path.glob("cache/tiny/test-*/sim000000.safetensors")
     parts = load_file(path)
@@ -101,9 +102,8 @@ def test_own_maps_are_cleaned_as_simulations_are(tmp_path):
     (tmp_path / "maps").mkdir()
     for band, observed in zip(data_of(CONFIGS["observations"])["init_args"]["observations"]["mine"], sky, strict=True):
         write_map(tmp_path / f"maps/{band}.fits", observed[None] + 7, ["I"], "uK_CMB", {})
-    model = [*NETWORK, "--model.regions", "2"]
-    arguments = ["--config", str(CONFIGS["observations"]), "--run", "run", "--data.init_args.nside", "8", *model]
-    ended = invoke(tmp_path, ["predict", *arguments])
+    small = ["--data.init_args.nside", "8", *NETWORK, "--model.regions", "2"]
+    ended = invoke(tmp_path, ["predict", "--config", str(CONFIGS["observations"]), "--run", "run", *small])
     assert (ended.status, ended.err) == (0, "")
     (own,) = tmp_path.glob("run/predictions/my_maps/observations/sim0000/*.fits")
     (simulated,) = tmp_path.glob("run/predictions/tiny/test/sim0000/*.fits")
