@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import glob
 import os
 import secrets
 from collections.abc import Callable, Iterator
@@ -28,30 +29,25 @@ def publish(path: Path, write: Callable[[BinaryIO], None]) -> bool:
     Returns:
         True when the file is this call's, False when there was one already, which is left as it is.
     """
-    while True:
-        try:
-            with _temporary(path, write) as temporary:
-                return _give_name(temporary, path)
-        except FileNotFoundError:
-            if not path.parent.is_dir():
-                raise
-            # A sweep took the temporary file in the moment before it was locked: write it again.
+    return _written(path, write, _give_name)
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Writes a small file in place of any that is there: readers see the old one or the new one, never a part."""
-    with _temporary(path, lambda file: file.write(content)) as temporary:
-        os.replace(temporary, path)
-        _sync(path.parent)
+    """Writes a small file in place of any that is there: readers see the old one or the new one, never a part.
+
+    Temporary files of earlier writers of it that were killed are removed.
+    """
+    _written(path, lambda file: file.write(content), _put_in_place)
+    sweep(path.parent, glob.escape(path.name))
 
 
-def sweep(folder: Path) -> int:
-    """Removes temporary files whose writers are gone, and returns how many.
+def sweep(folder: Path, name: str = "*") -> int:
+    """Removes temporary files of that name whose writers are gone, and returns how many.
 
     A living writer holds a lock on its file; where locks are missing nothing is removed.
     """
     removed = 0
-    for path in folder.glob(f"{TEMPORARY}*"):
+    for path in folder.glob(f"{TEMPORARY}{name}-*"):
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError:
@@ -73,6 +69,18 @@ def set_aside(path: Path) -> Path:
     os.rename(path, aside)
     _sync(path.parent)
     return aside
+
+
+def _written(path: Path, write: Callable[[BinaryIO], None], give_name: Callable[[Path, Path], bool]) -> bool:
+    """Writes a temporary file and gives it its name; what `give_name` returns."""
+    while True:
+        try:
+            with _temporary(path, write) as temporary:
+                return give_name(temporary, path)
+        except FileNotFoundError:
+            if not path.parent.is_dir():
+                raise
+            # A sweep took the temporary file in the moment before it was locked: write it again.
 
 
 @contextmanager
@@ -102,6 +110,12 @@ def _give_name(temporary: Path, path: Path) -> bool:
         if os.path.lexists(path):
             return False
         os.rename(temporary, path)
+    _sync(path.parent)
+    return True
+
+
+def _put_in_place(temporary: Path, path: Path) -> bool:
+    os.replace(temporary, path)
     _sync(path.parent)
     return True
 

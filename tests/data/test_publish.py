@@ -45,17 +45,30 @@ KILLED = """
 import os, sys
 from pathlib import Path
 from cmb_lightning.data import publish
-os.link = lambda *a, **k: os.kill(os.getpid(), 9)
-publish.publish(Path(sys.argv[1]) / "a", lambda file: file.write(b"x"))
+os.link = os.replace = lambda *a, **k: os.kill(os.getpid(), 9)
+path = Path(sys.argv[1]) / "a"
 """
+PUBLISH = "publish.publish(path, lambda file: file.write(b'x'))"
+REPLACE = "publish.replace(path, b'x')"
+
+
+def killed(folder, writing):
+    """Kill a process that writes `a` when it has written all of it."""
+    assert subprocess.run([sys.executable, "-c", KILLED + writing, str(folder)], check=False).returncode == -9
+    assert [name.startswith(".tmp-a-") for name in names(folder)] == [True]
 
 
 def test_killed_before_the_name_is_given_only_a_temporary_file_is_left_and_swept(tmp_path):
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False)
-    assert killed.returncode == -9
-    assert [name.startswith(".tmp-a-") for name in names(tmp_path)] == [True]
+    killed(tmp_path, PUBLISH)
     assert sweep(tmp_path) == 1
     assert names(tmp_path) == []
+
+
+def test_who_replaces_sweeps_what_was_killed_at_it_and_nothing_else(tmp_path):
+    killed(tmp_path, REPLACE)
+    (tmp_path / ".tmp-b-0123456789abcdef").touch()
+    replace(tmp_path / "a", b"new")
+    assert names(tmp_path) == [".tmp-b-0123456789abcdef", "a"]
 
 
 def test_a_living_writer_is_not_swept(tmp_path):
@@ -80,9 +93,22 @@ def test_a_writer_whose_file_was_swept_all_the_same_writes_again(tmp_path):
     assert names(tmp_path) == ["a"]
 
 
+def test_a_replacement_that_was_swept_is_written_again(tmp_path, monkeypatch):
+    def swept(temporary, path):
+        monkeypatch.undo()
+        os.unlink(temporary)
+        os.replace(temporary, path)
+
+    monkeypatch.setattr(os, "replace", swept)
+    replace(tmp_path / "a", b"x")
+    assert (tmp_path / "a").read_bytes() == b"x" and names(tmp_path) == ["a"]
+
+
 def test_a_missing_folder_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         publish(tmp_path / "missing" / "a", lambda file: None)
+    with pytest.raises(FileNotFoundError):
+        replace(tmp_path / "missing" / "a", b"x")
 
 
 def test_replace_and_set_aside(tmp_path):
