@@ -62,15 +62,15 @@ class BestCheckpoint(Checkpoint):
             self._least, self._due = loss, True
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self._due and not trainer.fast_dev_run:
+        due, self._due = self._due, False
+        if due and not trainer.fast_dev_run:
             trainer.save_checkpoint(checkpoint_path(trainer, "best"))
-        self._due = False
 
-    def state_dict(self) -> dict[str, float]:
-        return {"least": self._least}
+    def state_dict(self) -> dict[str, float | bool]:
+        return {"least": self._least, "due": self._due}  # due is what a validation within an epoch found best
 
-    def load_state_dict(self, state_dict: dict[str, float]) -> None:
-        self._least = state_dict["least"]
+    def load_state_dict(self, state_dict: dict[str, float | bool]) -> None:
+        self._least, self._due = state_dict["least"], state_dict.get("due", False)
 
 
 class EpochCheckpoint(ModelCheckpoint):
@@ -89,6 +89,19 @@ class EpochCheckpoint(ModelCheckpoint):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_train_batch_end(trainer, pl_module, None, None, 0)
         super().on_train_epoch_end(trainer, pl_module)
+
+    def _should_remove_checkpoint(self, trainer: L.Trainer, previous: str, current: str) -> bool:
+        """Whether a checkpoint goes, now that another one is in its place.
+
+        Lightning spares the one that the training went on from: after a kill there would be one too many for good.
+        """
+        return previous != current and Path(self.dirpath) in Path(previous).absolute().parents
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on, and remove what is no longer wanted from where the run's folder is now."""
+        super().load_state_dict(state_dict)
+        if self.best_model_path:
+            self.best_model_path = str(Path(self.dirpath) / Path(self.best_model_path).name)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Nothing: `EndCheckpoint` has done it, before weights were replaced by their averages."""

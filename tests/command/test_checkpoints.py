@@ -8,10 +8,34 @@ import pytest
 import torch
 
 from cmb_lightning import checkpointing
-from cmb_lightning.checkpointing import WholeCheckpointIO, read_checkpoint
+from cmb_lightning.checkpointing import EpochCheckpoint, WholeCheckpointIO, read_checkpoint
 from cmb_lightning.cleaning.task import CleaningTask
 from cmb_lightning.data import publish
 from cmb_lightning.errors import ConfigError
+from tests.command.test_resume import interrupt, stop_at
+
+
+def kept(application):
+    return sorted(os.listdir(application.folder / "run/checkpoints"))
+
+
+def validate_to(monkeypatch, *losses):
+    """Let validations come to these losses, one after the other, the check before training apart."""
+    following = iter(losses)
+    loss, start = CleaningTask._loss, CleaningTask.on_validation_start
+
+    def told(self, prediction, target):
+        if self.trainer.training or self.trainer.sanity_checking:
+            return loss(self, prediction, target)
+        return torch.tensor(self.worth)
+
+    def on_validation_start(self):
+        if not self.trainer.sanity_checking:
+            self.worth = next(following)
+        return start(self)
+
+    monkeypatch.setattr(CleaningTask, "_loss", told)
+    monkeypatch.setattr(CleaningTask, "on_validation_start", on_validation_start)
 
 
 def test_checkpoints_are_plain_data(trained):
@@ -28,6 +52,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(trained):
     assert resumed.status == 0 and "last.ckpt is damaged" in resumed.out
     assert "Going on from run/checkpoints/epoch0001.ckpt" in resumed.out
     assert trained.checkpoint()["epoch"] == 2
+    assert kept(trained) == ["best.ckpt", "epoch0002.ckpt", "last.ckpt"]
 
 
 @pytest.mark.parametrize("command", ["fit", "test"])
@@ -94,28 +119,44 @@ def test_another_format_is_refused_in_one_sentence(trained, monkeypatch):
 
 def test_the_best_is_kept_beside_the_last(trained_once, app, monkeypatch):
     shutil.copytree(trained_once.folder / "cache", app.folder / "cache")
-    losses = iter((3.0, 1.0, 2.0))
-    original = CleaningTask._loss
-
-    def loss(self, prediction, target):
-        if self.trainer.training or self.trainer.sanity_checking:
-            return original(self, prediction, target)
-        return torch.tensor(self.worth)
-
-    def on_validation_start(self):
-        if not self.trainer.sanity_checking:
-            self.worth = next(losses)
-        return start(self)
-
-    start = CleaningTask.on_validation_start
-    monkeypatch.setattr(CleaningTask, "_loss", loss)
-    monkeypatch.setattr(CleaningTask, "on_validation_start", on_validation_start)
+    validate_to(monkeypatch, 3.0, 1.0, 2.0)
     assert app("fit", "--trainer.max_epochs", 2).status == app("fit", "--trainer.max_epochs", 3).status == 0
     assert app.checkpoint("best")["epoch"] == 1 and app.checkpoint()["epoch"] == 2
-    assert sorted(os.listdir(app.folder / "run/checkpoints")) == ["best.ckpt", "epoch0002.ckpt", "last.ckpt"]
+    assert kept(app) == ["best.ckpt", "epoch0002.ckpt", "last.ckpt"]
     monkeypatch.undo()
     assert app("predict", "--ckpt_path", "best").status == 0
     assert [*app.folder.rglob("cmb_map_pred_1.fits")] and not [*app.folder.rglob("cmb_map_pred_2.fits")]
+
+
+def test_the_best_is_kept_though_stopped_between_its_validation_and_the_end_of_the_epoch(
+    trained_once, app, monkeypatch
+):
+    shutil.copytree(trained_once.folder / "cache", app.folder / "cache")
+    arguments = ("fit", "--trainer.val_check_interval", 1, "--checkpoint.every_n_train_steps", 1)
+    validate_to(monkeypatch, 1.0, *[2.0] * 5)
+    with monkeypatch.context() as patched:
+        stop_at(patched, 2, interrupt)
+        assert app(*arguments).status == 130
+    assert kept(app) == ["epoch0000.ckpt", "last.ckpt"] and app.checkpoint()["global_step"] == 2
+    assert app(*arguments).status == 0
+    assert kept(app) == ["best.ckpt", "epoch0001.ckpt", "last.ckpt"] and app.checkpoint("best")["global_step"] == 3
+
+
+@pytest.mark.parametrize(
+    ("before", "there"),
+    [
+        ((EpochCheckpoint, "_save_last_checkpoint"), ["best.ckpt", "epoch0000.ckpt"]),
+        ((WholeCheckpointIO, "remove_checkpoint"), ["best.ckpt", "epoch0000.ckpt", "epoch0001.ckpt", "last.ckpt"]),
+    ],
+    ids=["the last", "the old one goes"],
+)
+def test_stopped_before_it_leaves_the_checkpoints_of_a_whole_run(trained_once, app, monkeypatch, before, there):
+    shutil.copytree(trained_once.folder / "cache", app.folder / "cache")
+    with monkeypatch.context() as patched:
+        patched.setattr(*before, lambda *_: interrupt())
+        assert app("fit").status == 130
+    assert kept(app) == there
+    assert app("fit").status == 0 and kept(app) == kept(trained_once)
 
 
 def test_a_full_disk_stops_with_one_line(trained, monkeypatch):
@@ -137,3 +178,4 @@ def test_a_moved_run_goes_on(trained, tmp_path):
     shutil.move(tmp_path / "run", tmp_path / "moved")
     assert trained("fit", "--run", "moved", "--trainer.max_epochs", 3).status == 0
     assert torch.load(tmp_path / "moved/checkpoints/last.ckpt", weights_only=True)["epoch"] == 2
+    assert sorted(os.listdir(tmp_path / "moved/checkpoints")) == ["best.ckpt", "epoch0002.ckpt", "last.ckpt"]
