@@ -4,8 +4,10 @@ import healpy as hp
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from cmb_lightning.networks import HealpixUNet, unet
+from cmb_lightning.profiling import zero_padded
 from cmb_lightning.sphere import Faces
 from tests.networks.live import LiveNumbers
 
@@ -139,3 +141,14 @@ def test_what_hooks_into_a_layer_sees_all_faces_also_of_large_maps(monkeypatch):
     with torch.no_grad():
         network(torch.randn(2, 3, 768))
     assert seen == [24, 24]
+
+
+def test_the_floor_has_ordinary_convolutions_also_of_large_maps(monkeypatch):
+    network, maps = zero_padded(small()), torch.randn(2, 3, 768)
+    block, images = network.bottom[0], torch.randn(24, network.bottom[0].first.conv.in_channels, 4, 4)
+    first = block.first.conv
+    assert torch.equal(block.first(images), F.conv2d(images, first.weight, first.bias, padding=1))
+    with torch.no_grad():
+        usual = network(maps)
+        monkeypatch.setattr(unet, "LARGE", 0)
+        assert torch.allclose(network(maps), usual, atol=1e-6)
