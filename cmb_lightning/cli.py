@@ -4,6 +4,7 @@ import logging
 import signal
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import lightning as L
 import torch
@@ -25,6 +26,7 @@ from cmb_lightning.trainer import Trainer
 from cmb_lightning.trust import limit_imports
 
 log = logging.getLogger(__name__)
+_LOADER = "a process that loads data was killed, perhaps for its memory: lower data.init_args.num_workers"
 
 
 def chosen_task(words: list[str]) -> tuple[type[ScoredTask], frozenset[str]]:
@@ -58,6 +60,14 @@ def chosen_task(words: list[str]) -> tuple[type[ScoredTask], frozenset[str]]:
     if name not in known:
         raise ConfigError(f"task: there is no {name!r}; give {' or '.join(known)}.")
     return known[name], before
+
+
+def _end_without(lost: str, error: Exception) -> NoReturn:
+    """End this process, which cannot go on without another one that it has lost."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # or torch raises an error here as further ones end
+    log.error("%s", error, exc_info=error)
+    print(f"cmb-lightning: {lost}.", file=sys.stderr)
+    sys.exit(1)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -104,6 +114,8 @@ def main(arguments: list[str] | None = None) -> None:
                 "learns a noise spectrum from maps.",
             },
         )
+    except (ConnectionResetError, EOFError) as error:  # as it is killed while it hands over a batch
+        _end_without(_LOADER, error)
     except (ConfigError, BadFile, SimulationError, MisconfigurationException, OSError, FloatingPointError) as error:
         log.error("%s", error, exc_info=error.__cause__)
         if isinstance(error, SimulationError) and not isinstance(error.__cause__, ValueError | OSError | None):
@@ -112,15 +124,10 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(2)
     except RuntimeError as error:
         if "gloo" in str(error) or isinstance(error, torch.distributed.DistError):
-            why = "another process of this command has ended; it says why"
+            _end_without("another process of this command has ended; it says why", error)
         elif str(error).startswith("DataLoader worker"):
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # or torch raises it anew, here, as the other ones end
-            why = "a process that loads data was killed, perhaps for its memory: lower data.init_args.num_workers"
-        else:
-            raise
-        log.error("%s", error, exc_info=error)
-        print(f"cmb-lightning: {why}.", file=sys.stderr)
-        sys.exit(1)
+            _end_without(_LOADER, error)
+        raise
     except KeyboardInterrupt:
         sys.exit(130)
     except SystemExit as leaving:

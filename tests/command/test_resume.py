@@ -225,6 +225,16 @@ def test_a_killed_process_that_loads_data_ends_it_in_one_line(stopped, monkeypat
     assert stopped.checkpoint()["global_step"] == 3
 
 
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "Connection reset by peer"), EOFError()])
+def test_a_process_that_is_killed_as_it_hands_over_a_batch_ends_it_in_one_line(stopped, monkeypatch, error):
+    def lost():
+        raise error
+
+    stop_at(monkeypatch, 1, lost)
+    ended = stopped("fit")
+    assert ended.status == 1 and len(ended.err.splitlines()) == 1 and "num_workers" in ended.err
+
+
 @pytest.mark.parametrize("damage", ["missing", "truncated"])
 def test_a_simulation_that_is_damaged_in_training_is_named(stopped, monkeypatch, damage):
     def spoil():
