@@ -182,6 +182,7 @@ def environment() -> dict[str, Any]:
 
 
 def _git(*arguments: str) -> str | None:
-    here = Path(__file__).parent
-    result = subprocess.run(["git", "-C", str(here), *arguments], capture_output=True, text=True, check=False)
+    # Else `git status` writes the index, and killed while it does leaves it locked for good.
+    git = ["git", "--no-optional-locks", "-C", str(Path(__file__).parent)]
+    result = subprocess.run([*git, *arguments], capture_output=True, text=True, check=False)
     return result.stdout.strip() if result.returncode == 0 else None
