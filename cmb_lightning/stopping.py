@@ -20,7 +20,7 @@ def leave(number: int, *_: Any) -> None:
     sys.exit(128 + number)
 
 
-def end_others(trainer: L.Trainer, seconds: float = 20) -> None:
+def end_others(trainer: L.Trainer, seconds: float = 10) -> None:
     """After a failure, end the processes that this one started: they may wait for it for ever.
 
     Args:
