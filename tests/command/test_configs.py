@@ -45,7 +45,11 @@ def network_data(tmp_path_factory, real_sky):
 
 
 # What would take most of the time and the disk.
-SMALLER = {"unet8": ["--model.network.width", "2"], "bayesian": ["--model.network.passes", "1"]}
+SMALLER = {
+    "unet8": ["--model.network.width", "2"],
+    "deepsphere": ["--model.network.width", "8"],
+    "bayesian": ["--model.network.passes", "1", "--model.network.network.width", "8"],
+}
 
 
 def trained(folder, data, path):
