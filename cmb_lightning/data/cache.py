@@ -176,7 +176,7 @@ class SplitCache:
         with self.open(index) as file:
             gain = file.read("gain")
             noise = [[(np.float32(1), index)]] * len(gain)
-            add_up(sky, lambda out, name, _, *where: file.fill(out, name, *where), index, index, noise, gain)
+            add_up(sky, lambda name, _: file.pixels(name), index, index, noise, gain)
             return sky, file.read("target")
 
     def mixed(self, mix: Mix, sky: np.ndarray, ranges: Sequence[tuple[int, int]] | None = None) -> np.ndarray:
@@ -190,11 +190,9 @@ class SplitCache:
         with ExitStack() as stack:
             sims = {mix.cmb, mix.foregrounds, *mix.noise.ravel().tolist()}
             files = {index: stack.enter_context(self.open(index)) for index in sims}
-
-            def read(out: np.ndarray, name: str, index: int, *where: int) -> np.ndarray:
-                return files[index].fill(out, name, *where)
-
-            return add_up(sky, read, mix.cmb, mix.foregrounds, mix.noises(), mix.gain, ranges)
+            return add_up(
+                sky, lambda name, sim: files[sim].pixels(name), mix.cmb, mix.foregrounds, mix.noises(), mix.gain, ranges
+            )
 
     def publish(self, index: int, tensors: Mapping[str, np.ndarray]) -> bool:
         """Writes a simulation, unless another process was first.

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import Dataset
 
 from cmb_lightning.data.mixing import Mix, draw_mix
-from cmb_lightning.data.reading import add_up
+from cmb_lightning.data.reading import Read, add_up
 from cmb_lightning.data.splits import SplitData
 from cmb_lightning.data.symmetries import draw_symmetry, transform
 
@@ -85,10 +85,11 @@ class PreparedParts:
         """The prepared sky of a mix, or ranges (first, end) of it, put into an array of shape (channel, ...)."""
         parts = {name: part.numpy() for name, part in self._parts.items()}
 
-        def read(out: np.ndarray, name: str, sim: int, channel: int, first: int) -> np.ndarray:
-            return parts[name][sim, channel, first : first + out.size]
+        def part(name: str, sim: int) -> Read:
+            maps = parts[name][sim]
+            return lambda out, channel, first: maps[channel, first : first + out.size]
 
-        return add_up(sky, read, mix.cmb, mix.foregrounds, mix.noises(), mix.gain, ranges)
+        return add_up(sky, part, mix.cmb, mix.foregrounds, mix.noises(), mix.gain, ranges)
 
     @staticmethod
     def size(data: SplitData, n_sims: int, preparation: Preparation) -> int:

@@ -7,13 +7,13 @@ import numpy as np
 PIECE = 1 << 16
 """Pixels in a piece: 256 KiB."""
 
-Read = Callable[[np.ndarray, str, int, int, int], np.ndarray]
-"""Gives pixels of a part: into this array or one like it, part's name, simulation, channel, first pixel."""
+Read = Callable[[np.ndarray, int, int], np.ndarray]
+"""Gives pixels of a part: into this array or one like it, channel, first pixel."""
 
 
 def add_up(
     sky: np.ndarray,
-    read: Read,
+    part: Callable[[str, int], Read],
     cmb: int,
     foregrounds: int,
     noise: Sequence[Sequence[tuple[np.float32, int]]],
@@ -24,7 +24,7 @@ def add_up(
 
     Args:
         sky: Where it is put, shape (channel, pixel).
-        read: Gives the parts.
+        part: What reads a part, by its name and simulation.
         cmb: Simulation whose CMB is taken.
         foregrounds: Simulation whose foregrounds are taken.
         noise: For each channel the simulations whose noise is added up, one or two, and their weights.
@@ -36,19 +36,21 @@ def add_up(
     """
     pieces = list(_pieces([(0, sky.shape[1])] if ranges is None else ranges))
     spare = np.empty((2, min(PIECE, sky.shape[1])), dtype=sky.dtype)
+    # As little as can be is done for each piece: the maps have swept Python itself out of the processor's cache.
+    read_cmb, read_foregrounds = part("cmb", cmb), part("foregrounds", foregrounds)
     for channel, row in enumerate(sky):
+        factor = 1 + gain[channel]
+        noises = [(None if weight == 1 else weight, part("noise", sim)) for weight, sim in noise[channel]]
         for place, first, size in pieces:
-            piece = row[place : place + size]
-            part, more = spare[:, : piece.size]
-            one = read(piece, "cmb", cmb, channel, first)
-            np.add(one, read(part, "foregrounds", foregrounds, channel, first), out=piece)
-            if gain[channel]:
-                piece *= 1 + gain[channel]
+            piece, one, two = row[place : place + size], spare[0, :size], spare[1, :size]
+            np.add(read_cmb(piece, channel, first), read_foregrounds(one, channel, first), out=piece)
+            if factor != 1:
+                np.multiply(piece, factor, out=piece)
             terms = []
-            for term, (weight, sim) in zip((part, more), noise[channel], strict=False):
-                one = read(term, "noise", sim, channel, first)
-                terms.append(one if weight == 1 else np.multiply(one, weight, out=term))
-            piece += terms[0] if len(terms) == 1 else np.add(*terms, out=part)
+            for term, (weight, read_noise) in zip((one, two), noises, strict=False):
+                read = read_noise(term, channel, first)
+                terms.append(read if weight is None else np.multiply(read, weight, out=term))
+            np.add(piece, terms[0] if len(terms) == 1 else np.add(*terms, out=one), out=piece)
     return sky
 
 

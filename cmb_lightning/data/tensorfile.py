@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -125,16 +125,22 @@ class TensorFile:
             raise BadFile(f"it holds no '{name}', only {', '.join(sorted(self.entries))}")
         return self.entries[name].shape
 
-    def fill(self, out: np.ndarray, name: str, row: int, first: int) -> np.ndarray:
-        """Reads a piece of a row of a tensor, from its pixel `first` on, into a contiguous array of its type.
+    def pixels(self, name: str) -> Callable[[np.ndarray, int, int], np.ndarray]:
+        """What reads pieces of a tensor's rows: into a contiguous array of its type, which row, first pixel.
 
         Raises:
-            BadFile: There is no such tensor, or the file ends too soon.
+            BadFile: There is no such tensor, or, when called, the file ends too soon.
         """
-        start = self.entries[name].start + (row * self.shape(name)[-1] + first) * out.itemsize
-        if os.preadv(self._descriptor, [out], start) != out.nbytes:
-            self._pread(out, start)
-        return out
+        length, entry, descriptor = self.shape(name)[-1], self.entries[name], self._descriptor
+        base, size = entry.start, entry.dtype.itemsize
+
+        def read(out: np.ndarray, row: int, first: int) -> np.ndarray:
+            start = base + (row * length + first) * size
+            if os.preadv(descriptor, [out], start) != out.nbytes:
+                self._pread(out, start)
+            return out
+
+        return read
 
     def read(self, name: str, row: int | None = None, pixels: slice | None = None) -> np.ndarray:
         """A tensor, or a part of it, read without the rest.
