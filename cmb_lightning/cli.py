@@ -123,6 +123,8 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"cmb-lightning: {condense(str(error))}", file=sys.stderr)
         sys.exit(2)
     except RuntimeError as error:
+        if isinstance(error.__context__, SystemExit):  # told to end before there was anything to tear down
+            sys.exit(error.__context__.code)
         if "gloo" in str(error) or isinstance(error, torch.distributed.DistError):
             _end_without("another process of this command has ended; it says why", error)
         elif str(error).startswith("DataLoader worker"):

@@ -11,6 +11,7 @@ import torch
 from torch.utils.data._utils import signal_handling
 
 from cmb_lightning.cleaning.task import CleaningTask
+from cmb_lightning.data.loaders import AheadLoader
 from cmb_lightning.sky.simulator import Simulator
 from tests.command.application import Application, equal
 
@@ -258,3 +259,10 @@ def test_a_loss_that_is_no_number_stops_and_leaves_the_last_checkpoint(stopped, 
     ended = stopped("fit")
     assert ended.status == 2 and len(ended.err.splitlines()) == 1 and "step 4" in ended.err
     assert stopped.checkpoint()["epoch"] == 0
+
+
+def test_told_while_it_starts_processes_that_load_it_ends_quietly(stopped, monkeypatch):
+    """Lightning, which then cannot tear down what is not there yet, would hide the signal behind an error of its own."""
+    monkeypatch.setattr(AheadLoader, "__iter__", lambda self: os.kill(os.getpid(), signal.SIGTERM))
+    ended = stopped("fit", "--trainer.num_sanity_val_steps", 0)
+    assert (ended.status, ended.err) == (143, "")
