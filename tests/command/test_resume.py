@@ -262,7 +262,7 @@ def test_a_loss_that_is_no_number_stops_and_leaves_the_last_checkpoint(stopped, 
 
 
 def test_told_while_it_starts_processes_that_load_it_ends_quietly(stopped, monkeypatch):
-    """Lightning, which then cannot tear down what is not there yet, would hide the signal behind an error of its own."""
+    """Lightning cannot tear down then what is not there yet, and would hide the signal behind an error of its own."""
     monkeypatch.setattr(AheadLoader, "__iter__", lambda self: os.kill(os.getpid(), signal.SIGTERM))
     ended = stopped("fit", "--trainer.num_sanity_val_steps", 0)
     assert (ended.status, ended.err) == (143, "")
