@@ -33,6 +33,10 @@ class Preparation(Protocol):
         """The entries of a sample, from a mix of what `prepare` returned."""
         ...
 
+    def finish_half(self, prepared: np.ndarray, whole: np.ndarray) -> dict[str, np.ndarray]:
+        """The same for one half of the data, beside what `prepare` made of all: by itself, unless it says so."""
+        return self.finish(prepared)
+
     def target(self, maps: np.ndarray) -> np.ndarray:
         """The truth, shape (field, pixel), NESTED, as the method makes it: unchanged, unless it says otherwise."""
         return maps
@@ -229,8 +233,12 @@ class WithHalves(FixedDataset):
         sim, half = divmod(index, 3)
         cache = self._data.cache
         observed, _ = cache.observed(sim, sky)
+        prepared = self._preparation.prepare(observed)
         if half:
-            observed += (0, 1, -1)[half] * cache.read(sim, ("difference",))["difference"]
-        sample: dict[str, Any] = self._preparation.finish(self._preparation.prepare(observed))
+            difference = (1, -1)[half - 1] * cache.read(sim, ("difference",))["difference"]
+            observed, whole = observed + difference, prepared
+            sample: dict[str, Any] = self._preparation.finish_half(self._preparation.prepare(observed), whole)
+        else:
+            sample = self._preparation.finish(prepared)
         place = {"index": np.int64(sim), "half": np.int64(half), "split": self._data.name}
         return sample | {"observed": observed} | place

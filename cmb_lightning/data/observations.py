@@ -221,8 +221,14 @@ class ObservedMaps(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         maps, bad = self._maps[index]
-        sample: dict[str, Any] = self._preparation.finish(self._preparation.prepare(maps))
         number, half = map(np.int64, self._places[index])
+        prepared = self._preparation.prepare(maps)
+        if half:
+            other = self._maps[self._places.index((int(number), 3 - int(half)))][0]
+            whole = self._preparation.prepare((maps + other) / 2)
+            sample: dict[str, Any] = self._preparation.finish_half(prepared, whole)
+        else:
+            sample = self._preparation.finish(prepared)
         place = {"index": number, "half": half, "split": "observations"}
         return {**sample, "observed": maps, "bad": bad, **place}
 
