@@ -48,7 +48,7 @@ _PARTS = {
     "CleaningTask": "cleaning.task",
     "Residual": "cleaning.methods",
     "Direct": "cleaning.methods",
-    "Adaptive": "cleaning.adaptive",
+    "ByScale": "cleaning.by_scale",
     "LinearEstimate": "cleaning.linear",
     "ClassicalTask": "cleaning.classical_task",
     "SingleChannel": "cleaning.classical",

@@ -21,7 +21,7 @@ SEAL = b"sha256:"
 """Begins the comment of the archive that a checkpoint is: the digest of all that is before it."""
 
 
-FORMAT = 1
+FORMAT = 2  # since 2 it has the local estimate's weights
 """Raised when what a checkpoint holds can no longer be read by programs that knew the one before."""
 
 
@@ -142,7 +142,7 @@ def read_checkpoint(path: str | Path, map_location: Any | None = None) -> dict[s
         raise ConfigError(f"ckpt_path: {path} was not read: {why}, so it is no checkpoint of this program.") from error
     except Exception as error:  # whatever an entry leads to that is not where it should be
         raise _damaged(path, "its structure") from error
-    found = checkpoint.get("format", 1) if isinstance(checkpoint, dict) else None  # the first ones did not say
+    found = checkpoint.get("format", FORMAT) if isinstance(checkpoint, dict) else None  # a foreign one is refused later
     if found != FORMAT:
         raise ConfigError(
             f"ckpt_path: {path} is of format {found}, and this version of the program reads {FORMAT}: use the version "

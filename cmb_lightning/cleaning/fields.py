@@ -39,10 +39,19 @@ class FieldPreparation(InHarmonics):
 
     def finish(self, prepared: np.ndarray) -> dict[str, np.ndarray]:
         """The entries of the parts: those with a row per channel in the channels' order, others one after the other."""
-        made = {}
-        for field, part in self.parts.items():
-            own = prepared[self.layout.rows(field)]
-            made[field] = part.finish(own if isinstance(part, InHarmonics) else to_maps(own, self.layout))
+        return self._joined({field: part.finish(self._own(field, prepared)) for field, part in self.parts.items()})
+
+    def finish_half(self, prepared: np.ndarray, whole: np.ndarray) -> dict[str, np.ndarray]:
+        """The same for one half of the data."""
+        pairs = {field: (self._own(field, prepared), self._own(field, whole)) for field in self.parts}
+        return self._joined({field: part.finish_half(*pairs[field]) for field, part in self.parts.items()})
+
+    def _own(self, field: str, prepared: np.ndarray) -> np.ndarray:
+        """What the part of a field takes."""
+        own = prepared[self.layout.rows(field)]
+        return own if isinstance(self.parts[field], InHarmonics) else to_maps(own, self.layout)
+
+    def _joined(self, made: dict[str, dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
         joined = {}
         for name in next(iter(made.values())):
             values = [sample[name] for sample in made.values()]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from cmb_lightning.cleaning.estimates import FieldEstimates
 from cmb_lightning.cleaning.fields import FieldPreparation
+from cmb_lightning.cleaning.fitted import Known
 from cmb_lightning.cleaning.methods import Method
 from cmb_lightning.cleaning.trained_linear import TrainedLinear
 from cmb_lightning.data.layout import Layout
@@ -26,14 +27,11 @@ class TrainedFields(nn.ModuleDict):
         super().__init__({field: TrainedLinear(layout.only(field), regions) for field in layout.fields})
         self.layout, self.regions = layout, regions
 
-    def fit(
-        self, samples: Iterable[tuple[np.ndarray, np.ndarray]], pixels: np.ndarray | None = None
-    ) -> dict[str, np.ndarray]:
-        """Weights of every field that fit known errors, (channel, nalm), as arrays to keep and to `store`."""
-        samples, fitted = list(samples), {}
+    def fit(self, known: Known, pixels: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """Weights of every field that fit known errors, as arrays to keep and to `store`."""
+        fitted = {}
         for field, linear in self.items():
-            rows = self.layout.rows(field)
-            own = linear.fit([(observed[rows], error[rows]) for observed, error in samples], pixels)
+            own = linear.fit(known.of(self.layout.rows(field)), pixels)
             fitted |= {f"{field}.{name}": values for name, values in own.items()}
         return fitted
 
@@ -113,13 +111,11 @@ class Joint(Method):
     def _split(self, batch: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         """The entries of each field, from those that `FieldPreparation` joined."""
         split: dict[str, dict[str, Tensor]] = {}
-        first = 0
         for row, field in enumerate(self.layout.fields):
             rows = self.layout.rows(field)
             split[field] = {name: batch[name][:, rows] for name in ("inputs", "templates") if name in batch}
-            if "colours" in batch:
-                split[field]["colours"] = batch["colours"][:, first : first + len(rows) - 1]
-            if "linear" in batch:
-                split[field]["linear"] = batch["linear"][:, row : row + 1]
-            first += len(rows) - 1
+            if "key" in batch:
+                split[field]["key"] = batch["key"]
+            if "local" in batch:
+                split[field]["local"] = batch["local"][:, row : row + 1]
         return split

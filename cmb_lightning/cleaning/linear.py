@@ -1,7 +1,7 @@
 """Linear estimates of the CMB: weights from each map, and weights fixed by training per scale and region."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,8 +25,6 @@ class LinearWeights:
         scale: Median absolute value of each channel's difference from the estimate [uK_CMB], shape (channel,).
         needlet_scale: The same of each needlet scale's part, shape (scale, channel).
         error: Median absolute error of the estimate [uK_CMB].
-        colours: Mean of the training skies' colours, shape (channel - 1,).
-        colour_scatter: Their standard deviation, shape (channel - 1,).
     """
 
     weights: np.ndarray
@@ -35,8 +33,6 @@ class LinearWeights:
     scale: np.ndarray
     needlet_scale: np.ndarray
     error: float
-    colours: np.ndarray
-    colour_scatter: np.ndarray
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All of it as arrays, to be kept in a file."""
@@ -119,20 +115,15 @@ class LinearEstimate:
             np.ones(count),
             np.ones((len(self.needlets), count)),
             1.0,
-            np.zeros(count - 1),
-            np.ones(count - 1),
         )
         fitted = self.with_weights(draft)
         where = nest_to_ring(pixels) > 0
         scales, needlet_scales, errors = zip(*(fitted._scales(*sample, where) for sample in samples[:8]), strict=True)
-        colours = [fitted.colours(fitted.differences(alm, fitted(alm))) for alm, _ in samples]
         fitted.weights = dataclasses.replace(
             draft,
             scale=np.mean(scales, axis=0),
             needlet_scale=np.mean(needlet_scales, axis=0),
             error=float(np.mean(errors)),
-            colours=np.mean(colours, axis=0),
-            colour_scatter=np.maximum(np.std(colours, axis=0), 1e-3),
         )
         return fitted
 
@@ -154,41 +145,11 @@ class LinearEstimate:
 
         return NeedletCombination(self.needlets, weights, self.ratio)
 
-    def templates(self, observed: np.ndarray, differences: np.ndarray) -> np.ndarray:
-        """What each band puts into the estimate besides the CMB [uK_CMB]: its difference times its weights.
-
-        A relative error of a band's calibration or spectrum leaves that fraction of its template in the estimate.
-
-        Args:
-            observed: The bands at their own beams, which tell the regions, shape (channel, nalm).
-            differences: What `differences` gives for them, shape (channel, nalm).
-
-        Returns:
-            Maps, shape (channel, npix), RING.
-        """
-        templates = np.zeros((len(observed), 12 * self.layout.nside**2), np.float32)
-        for maps, weights in self.by_scale(observed, differences):
-            maps *= weights
-            templates += maps
-        return templates
-
-    def by_scale(self, observed: np.ndarray, differences: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """The differences' part of each needlet scale [uK_CMB], and each band's weight there in the estimate.
-
-        Args:
-            observed: The bands at their own beams, which tell the regions, shape (channel, nalm).
-            differences: What `differences` gives for them, shape (channel, nalm).
-
-        Yields:
-            Maps and weights of one scale, each of shape (channel, npix), RING.
-        """
-        fixed = self._fixed()
-        places = place(nest_to_ring(self.brightness(observed, fixed.pair)), fixed.levels)
-        for j, weights in enumerate(fixed.weights):
-            # The window once for the way there and once for the way back, as in the estimate.
-            transfer = self.needlets.windows[j] * self.template_transfer
-            maps = self.needlets.to_maps(differences, j, transfer, self.layout.nside)
-            yield maps, weights_at(places, weights)
+    def part(self, differences: np.ndarray, scale: int) -> np.ndarray:
+        """One needlet scale's part of differences (channel, nalm), at the target beam, shape (channel, npix), RING."""
+        # The window once for the way there and once for the way back, as in the estimate.
+        transfer = self.needlets.windows[scale] * self.template_transfer
+        return self.needlets.to_maps(differences, scale, transfer, self.layout.nside)
 
     def differences(self, alm: np.ndarray, estimate: np.ndarray) -> np.ndarray:
         """Each band less the estimate at the coarser of the two beams [uK_CMB], alm of shape (channel, nalm)."""
@@ -196,24 +157,6 @@ class LinearEstimate:
         difference = almxfl(alm, self.band_transfer) - smoothed
         difference[:, 0] = 0
         return difference
-
-    def colours(self, differences: np.ndarray) -> np.ndarray:
-        """Log slope of each band's difference on the next band's, over the sky: what calibration errors change.
-
-        Args:
-            differences: What `differences` gives, shape (channel, nalm).
-
-        Returns:
-            Colours relative to the training's mean, shape (channel - 1,).
-        """
-        alm = differences.astype(np.complex128)
-        weight = np.full(alm.shape[-1], 2.0)
-        weight[: self.layout.lmax + 1] = 1.0
-        power = (weight * np.abs(alm) ** 2).sum(-1)
-        cross = (weight * (alm[:-1] * alm[1:].conj()).real).sum(-1)
-        # Uncorrelated bands have no colour; the floor keeps the log finite.
-        slope = np.maximum(cross / power[1:], 1e-3 * np.sqrt(power[:-1] / power[1:]))
-        return np.log(slope) - self._fixed().colours
 
     def _fixed(self) -> LinearWeights:
         if self.weights is None:
@@ -226,7 +169,7 @@ class LinearEstimate:
         nside, lmax = self.layout.nside, self.layout.lmax
         estimate = self(observed)
         differences = self.differences(observed, estimate)
-        parts = [_median(maps[:, where]) for maps, _ in self.by_scale(observed, differences)]
+        parts = [_median(self.part(differences, j)[:, where]) for j in range(len(self.needlets))]
         cmb = almxfl((observed - error)[self.finest], self.ratio[self.finest])
         left = synthesis((estimate - cmb)[None], nside, lmax)
         return (

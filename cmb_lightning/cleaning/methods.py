@@ -1,4 +1,4 @@
-"""The ways of using a network: correct a linear estimate, or map bands to the CMB."""
+"""The ways of using a network: correct the local estimate, or map bands to the CMB."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -12,6 +12,10 @@ from cmb_lightning.cleaning.preparation import Bands, Differences
 from cmb_lightning.cleaning.trained_linear import TrainedLinear
 from cmb_lightning.data.datasets import Preparation
 from cmb_lightning.data.layout import Layout
+
+DOUBT = 0.3
+"""Relative errors of templates in training, whose samples have a `key` for them: a network that lets templates cancel
+each other would trust spectra too much."""
 
 
 class Method(nn.Module, ABC):
@@ -57,7 +61,7 @@ class Method(nn.Module, ABC):
     def brightness(self, batch: dict[str, Tensor]) -> Tensor:
         """What the errors before training go with, shape (batch, field, npix), NESTED.
 
-        The rms of the templates, what bands put into a linear estimate besides the CMB; where there are none, nothing.
+        The rms of the templates, what bands put into the estimate besides the CMB; where there are none, nothing.
         """
         if "templates" in batch:
             return batch["templates"].float().square().mean(dim=1, keepdim=True).sqrt()
@@ -70,37 +74,33 @@ class Method(nn.Module, ABC):
 
 
 class Residual(Method):
-    """The network corrects the trained linear estimate from what holds no CMB.
+    """The network corrects the local estimate from what holds no CMB.
 
     It sees each band less the estimate, at the coarser of the two beams and compressed with asinh over its median
-    absolute value; each band's template, what the band puts into the estimate besides the CMB; and the sky's colours,
-    how bright the bands are beside each other compared with training. It says, pixel by pixel, which fraction of each
-    template to subtract from the estimate, and what more. None of this holds any CMB: whatever the network has learned,
-    the CMB passes untouched.
+    absolute value, and each band's template, what the band puts into the estimate besides the CMB. It says, pixel by
+    pixel, which fraction of each template to subtract from the estimate, and what more. None of this holds any CMB:
+    whatever the network has learned, the CMB passes untouched.
     """
 
     scale: Tensor
     error: Tensor
-    colour_scatter: Tensor
 
     def __init__(self, layout: Layout) -> None:
         super().__init__(layout)
-        self.register_buffer("colour_scatter", torch.full((len(layout.channels) - 1,), torch.nan))
         self.register_buffer("scale", torch.full((len(layout.channels), 1), torch.nan))
         self.register_buffer("error", torch.tensor(torch.nan))
 
     @property
     def network_channels(self) -> tuple[int, int]:
         channels = len(self.layout.channels)
-        return 3 * channels - 1, channels + 1
+        return 2 * channels, channels + 1
 
     def preparation(self, linear: TrainedLinear) -> Preparation:
-        return Differences(linear.estimate())
+        return Differences(linear.local())
 
     def learn_scales(self, extremes: Mapping[str, tuple[np.ndarray, np.ndarray]], linear: TrainedLinear) -> None:
-        self.scale.copy_(linear.scale[:, None])
+        self.scale.copy_(self._sizes(linear).reshape(-1, 1))
         self.error.copy_(linear.error)
-        self.colour_scatter.copy_(linear.colour_scatter)
 
     @property
     def unit(self) -> Tensor:
@@ -109,24 +109,24 @@ class Residual(Method):
     def inputs(self, batch: dict[str, Tensor]) -> Tensor:
         # float32 outside autocast: the differences span five orders of magnitude
         with torch.autocast(batch["inputs"].device.type, enabled=False):
-            differences, templates = self._differences(batch), self._templates(batch)
-            colours = torch.asinh(batch["colours"].float() / self.colour_scatter)
-            everywhere = colours[..., None].expand(*colours.shape, templates.shape[-1])
-            return torch.cat([differences, templates, everywhere], dim=1)
+            return torch.cat([self._differences(batch), self._templates(batch)], dim=1)
 
     def cleaned(self, outputs: Tensor, batch: dict[str, Tensor]) -> Tensor:
         with torch.autocast(batch["inputs"].device.type, enabled=False):  # the subtraction must be exact
             templates = self._templates(batch)
             fractions, more = outputs.float().split([templates.shape[1], 1], dim=1)
-            correction = (self._fractions(fractions, batch) * templates).sum(dim=1, keepdim=True) + more
-            return batch["linear"] - self.error * correction
+            if "key" in batch:
+                templates = templates * (1 + DOUBT * _drawn(batch["key"], templates))
+            correction = (fractions * templates).sum(dim=1, keepdim=True) + more
+            return batch["local"] - self.error * correction
+
+    def _sizes(self, linear: TrainedLinear) -> Tensor:
+        """Median absolute value of each input."""
+        return linear.scale
 
     def _differences(self, batch: dict[str, Tensor]) -> Tensor:
-        return (batch["inputs"].float() / self.scale).asinh_()
-
-    def _fractions(self, said: Tensor, batch: dict[str, Tensor]) -> Tensor:
-        """The fraction of each template to take off, from what the network says of it."""
-        return said
+        ratio = batch["inputs"].float() / self.scale
+        return ratio.sign() * (ratio.abs() + (ratio.square() + 1).sqrt()).log()  # asinh, a third of its time on a CPU
 
     def _templates(self, batch: dict[str, Tensor]) -> Tensor:
         """Linear where faint, a square root where bright, so that the Galactic plane does not outweigh the sky."""
@@ -192,6 +192,12 @@ class Direct(Method):
 
     def cleaned(self, outputs: Tensor, batch: dict[str, Tensor]) -> Tensor:
         return outputs.float() * self.target_span + self.target_low
+
+
+def _drawn(keys: Tensor, maps: Tensor) -> Tensor:
+    """Normal numbers (batch, map, 1) for maps (batch, map, npix), each sample's decided by its key alone."""
+    rows = [torch.randn(maps.shape[1], 1, generator=torch.Generator().manual_seed(key)) for key in keys.tolist()]
+    return torch.stack(rows).to(maps)
 
 
 def _standard(pixels: Tensor) -> tuple[Tensor, Tensor]:

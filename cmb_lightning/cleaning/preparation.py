@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from cmb_lightning.cleaning.combination import Combination
-from cmb_lightning.cleaning.linear import LinearEstimate
+from cmb_lightning.cleaning.local_estimate import LocalEstimate
 from cmb_lightning.data.datasets import Preparation
 from cmb_lightning.data.layout import Layout
 from cmb_lightning.sky.transforms import (
@@ -35,29 +35,32 @@ class InHarmonics(Preparation):
 
 
 class Differences(InHarmonics):
-    """For the residual method: the bands less the trained linear estimate, and that estimate.
+    """For the residual method: the bands less the local estimate, and that estimate.
 
     Args:
-        estimate: The trained linear estimate.
+        estimate: The local estimate.
     """
 
-    def __init__(self, estimate: LinearEstimate) -> None:
+    def __init__(self, estimate: LocalEstimate) -> None:
         super().__init__(estimate.layout)
         self.estimate = estimate
 
     def finish(self, prepared: np.ndarray) -> dict[str, np.ndarray]:
-        """`inputs` and `templates` (channel, npix), `linear` (1, npix): the estimate; [uK_CMB], NESTED, float32.
+        """`inputs` and `templates` (channel, npix), `local` (1, npix): the estimate; [uK_CMB], NESTED, float32."""
+        return self.sample(prepared, *self.estimate(prepared))
 
-        And `colours` (channel - 1,).
-        """
-        estimate = self.estimate(prepared)
-        differences = self.estimate.differences(prepared, estimate)
-        maps = to_maps(np.concatenate([differences, estimate[None]]), self.estimate.layout)
+    def finish_half(self, prepared: np.ndarray, whole: np.ndarray) -> dict[str, np.ndarray]:
+        """The same with the estimate's weights as all data have them."""
+        return self.sample(prepared, *self.estimate(prepared, whole))
+
+    def sample(self, prepared: np.ndarray, estimate: np.ndarray, weights: list[np.ndarray]) -> dict[str, np.ndarray]:
+        """The entries, from the estimate and its weights."""
+        differences = self.estimate.linear.differences(prepared, estimate)
+        maps = to_maps(np.concatenate([differences, estimate[None]]), self.layout)
         return {
             "inputs": maps[:-1],
-            "templates": ring_to_nest(self.estimate.templates(prepared, differences)),
-            "colours": self.estimate.colours(differences).astype(np.float32),
-            "linear": maps[-1:],
+            "templates": sum(part * own for part, own in self.estimate.by_scale(differences, weights)),
+            "local": maps[-1:],
         }
 
 
@@ -108,7 +111,7 @@ class WithBaselines(Preparation):
 
     Args:
         inner: The method's own preparation.
-        baselines: Classical methods by the names of their entries; an entry that the inner preparation has stays.
+        baselines: Classical methods by the names of their entries.
         layout: The maps' layout.
     """
 
@@ -124,8 +127,7 @@ class WithBaselines(Preparation):
         alm = harmonics(prepared, self.layout)
         sample = self.inner.finish(alm if isinstance(self.inner, InHarmonics) else self.inner.prepare(prepared))
         for name, method in self.baselines.items():
-            if name not in sample:
-                sample[name] = to_maps(np.atleast_2d(method(alm)), self.layout)
+            sample[name] = to_maps(np.atleast_2d(method(alm)), self.layout)
         return sample
 
     def target(self, maps: np.ndarray) -> np.ndarray:

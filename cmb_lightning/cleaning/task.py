@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from cmb_lightning.cleaning.adaptive import Adaptive  # noqa: F401  known by its name
+from cmb_lightning.cleaning.by_scale import ByScale  # noqa: F401  known by its name
 from cmb_lightning.cleaning.classical import PixelILC
 from cmb_lightning.cleaning.each_field import each_field
 from cmb_lightning.cleaning.error_bars import Cleaned, ErrorBars, predictive
 from cmb_lightning.cleaning.fields import scalar_extremes
-from cmb_lightning.cleaning.fitted import FIT_SIMS, known_errors, load_weights, save_weights
+from cmb_lightning.cleaning.fitted import FIT_SIMS, Known, load_weights, save_weights
 from cmb_lightning.cleaning.joint import Joint, TrainedFields
 from cmb_lightning.cleaning.losses import GaussianLikelihood, HarmonicLikelihood  # noqa: F401  known by their names
 from cmb_lightning.cleaning.masks import MaskedLoss
@@ -40,7 +41,8 @@ class CleaningTask(ScoredTask):
 
     Args:
         layout: What the maps look like; the data module gives it.
-        method: How the network is used: `Residual` corrects the trained linear estimate, `Direct` maps bands to CMB.
+        method: How the network is used: `Residual` and `ByScale` correct the local estimate, `Direct` maps bands to
+            the CMB.
         network: Class of the network; it is given input channels, output channels and nside.
         loss: Class of the loss, taken on (prediction, target) in units of the method's typical error. With the
             likelihood `GaussianLikelihood` the network states error bars too, and the loss is given them.
@@ -48,8 +50,8 @@ class CleaningTask(ScoredTask):
         scheduler: Class of the learning-rate schedule, stepped every batch; it is given the optimizer and the number
             of steps.
         regions: Regions of foreground brightness for the trained linear estimate.
-        hedge: Fraction of the training's calibration errors that the linear weights are fitted with. None at all lets
-            them collapse under the smallest error; all of them costs accuracy where there are none.
+        hedge: Fraction of the training's calibration errors that the weights of both estimates are fitted with. None at
+            all lets them collapse under the smallest error; all of them costs accuracy where there are none.
         latitude_cut: Scores are also given above this Galactic latitude.
         mask: The part of the sky that counts for the linear weights and the loss and has scores of its own: a FITS map
             in Galactic coordinates, 1 to keep, or a Galactic latitude such as `20 deg` to stay above. All when None.
@@ -82,8 +84,9 @@ class CleaningTask(ScoredTask):
             raise ConfigError(f"model.regions: {regions} must be at least 1.")
         trained = TrainedFields if several else TrainedLinear
         self.linear = trained(layout, regions) if self.combines else None
-        self.baselines = () if self.linear is None else ("ilc", "linear")
-        if self.linear is None and any(isinstance(part, Residual) for part in self.method.modules()):
+        starts_local = any(isinstance(part, Residual) for part in self.method.modules())
+        self.baselines = () if self.linear is None else ("ilc", "linear", *(["local"] if starts_local else []))
+        if self.linear is None and starts_local:
             raise ConfigError(
                 f"model.method: Residual compares two or more bands of each field, not {list(layout.channels)}; "
                 "give it more bands, or use Direct."
@@ -104,11 +107,11 @@ class CleaningTask(ScoredTask):
     # What is learned before the first step
 
     def prepare_data(self) -> None:
-        """Fit the linear weights on the training split's known parts and keep them in the run's folder."""
+        """Fit the estimates on the training split's known parts and keep their weights in the run's folder."""
         if self.trainer.state.fn == "fit" and self.linear is not None:
             pixels = None if self.mask is None else self.mask.weight
-            errors = known_errors(self.trainer.datamodule.training_parts(FIT_SIMS), self.layout, self.hedge)
-            save_weights(self._weights_file(), self.linear.fit(errors, pixels))
+            known = Known(partial(self.trainer.datamodule.training_parts, FIT_SIMS), self.layout, self.hedge)
+            save_weights(self._weights_file(), self.linear.fit(known, pixels))
 
     def setup(self, stage: str) -> None:
         """Take scales and linear weights from the training data; a checkpoint, read later, overrides them."""
@@ -159,8 +162,7 @@ class CleaningTask(ScoredTask):
         self._seed(self.current_epoch, batch_idx)
 
     def _seed(self, *place: int) -> None:
-        key = [int(os.environ.get("PL_GLOBAL_SEED", 0)), *place, self.global_rank]
-        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]))
+        torch.manual_seed(_number(*place, self.global_rank))
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         """Cleaned maps [uK_CMB], shape (batch, field, npix), NESTED, from a prepared batch."""
@@ -182,7 +184,9 @@ class CleaningTask(ScoredTask):
         return Cleaned(self.method.cleaned(outputs, batch), sigma)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        cleaned, target = self.clean(batch), batch["target"]
+        # Whatever the batch and the process that a sample is in, it is given the same key.
+        keys = [_number(self.current_epoch, index) for index in batch["index"].tolist()]
+        cleaned, target = self.clean(batch | {"key": torch.tensor(keys)}), batch["target"]
         if cleaned.maps.shape[-1] != target.shape[-1]:  # a patch, whose halo does not count
             cleaned = Cleaned(*(self.patch_grid.without_halo(maps) for maps in cleaned if maps is not None))
         loss = self._loss(cleaned, target)
@@ -258,3 +262,9 @@ class CleaningTask(ScoredTask):
                 f"ckpt_path: the checkpoint is of another model, {len(differ)} of its tensors differ: the first is "
                 f"{name}, {here.get(name, 'missing')} here, {there.get(name, 'missing')} there."
             )
+
+
+def _number(*place: int) -> int:
+    """A random number below 2^63 that depends on the training's seed and the place, and on nothing else."""
+    key = [int(os.environ.get("PL_GLOBAL_SEED", 0)), *place]
+    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)

@@ -1,17 +1,24 @@
-"""The trained linear estimate as a module, so that a checkpoint carries it."""
-
-from collections.abc import Iterable
+"""The trained linear estimate, and the local one that is built on it, as a module: a checkpoint carries them."""
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cmb_lightning.cleaning.fitted import Known
 from cmb_lightning.cleaning.linear import LinearEstimate, LinearWeights
+from cmb_lightning.cleaning.local_estimate import LocalEstimate, LocalWeights
+from cmb_lightning.cleaning.local_fit import calibrated, fit_local, shapes
 from cmb_lightning.data.layout import Layout
+
+SPECTRAL_ERROR = 0.001
+"""Relative error that foregrounds are given in each band where local weights are fitted: without any, these would trust
+spectra that other skies do not have."""
+
+DRAWS = 4  # calibration errors that each sky is given
 
 
 class TrainedLinear(nn.Module):
-    """The trained linear estimate's weights as buffers, so that they travel in the checkpoint.
+    """The weights of the trained linear estimate and of the local one as buffers: they travel in the checkpoint.
 
     They are NaN until `store` or a checkpoint fills them.
 
@@ -26,8 +33,6 @@ class TrainedLinear(nn.Module):
     scale: Tensor
     needlet_scale: Tensor
     error: Tensor
-    colours: Tensor
-    colour_scatter: Tensor
 
     def __init__(self, layout: Layout, regions: int = 8) -> None:
         super().__init__()
@@ -39,31 +44,30 @@ class TrainedLinear(nn.Module):
         self.register_buffer("scale", torch.full((channels,), torch.nan))
         self.register_buffer("needlet_scale", torch.full((scales, channels), torch.nan))
         self.register_buffer("error", torch.tensor(torch.nan))
-        self.register_buffer("colours", torch.full((channels - 1,), torch.nan, dtype=torch.float64))
-        self.register_buffer("colour_scatter", torch.full((channels - 1,), torch.nan, dtype=torch.float64))
+        for name, shape in shapes(scales, channels).items():
+            self.register_buffer(f"local_{name}", torch.full(shape, torch.nan, dtype=torch.float64))
 
     @property
     def ready(self) -> bool:
         """Whether the weights are there."""
         return bool(self.weights.isfinite().all())
 
-    def fit(
-        self, samples: Iterable[tuple[np.ndarray, np.ndarray]], pixels: np.ndarray | None = None
-    ) -> dict[str, np.ndarray]:
-        """Weights that fit known errors, as arrays to keep and to `store`; see `LinearEstimate.fit`."""
-        return self.untrained.fit(samples, pixels).weights.arrays()
+    def fit(self, known: Known, pixels: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """Weights that fit known errors, as arrays to keep and to `store`.
 
-    def store(self, weights: LinearWeights | dict[str, np.ndarray]) -> None:
-        """Fill the buffers."""
-        weights = weights if isinstance(weights, LinearWeights) else LinearWeights.of(weights)
-        self.weights.copy_(torch.from_numpy(weights.weights))
-        self.levels.copy_(torch.from_numpy(weights.levels))
-        self.pair.copy_(torch.tensor(weights.pair))
-        self.scale.copy_(torch.from_numpy(np.asarray(weights.scale)))
-        self.needlet_scale.copy_(torch.from_numpy(np.asarray(weights.needlet_scale)))
-        self.error.fill_(weights.error)
-        self.colours.copy_(torch.from_numpy(weights.colours))
-        self.colour_scatter.copy_(torch.from_numpy(weights.colour_scatter))
+        Args:
+            known: Training skies, of one field.
+            pixels: How much each pixel counts, from 0 to 1, shape (npix,), NESTED; all alike when None.
+        """
+        linear = self.untrained.fit(known.errors(), pixels)
+        local = fit_local(linear, known.errors(SPECTRAL_ERROR), known.noise(), pixels)
+        local = calibrated(local, known.miscalibrated(DRAWS), DRAWS, pixels)
+        return linear.weights.arrays() | {f"local_{name}": v for name, v in local.weights.arrays().items()}
+
+    def store(self, weights: dict[str, np.ndarray]) -> None:
+        """Fill the buffers with what `fit` gave."""
+        for name, buffer in self.named_buffers():
+            buffer.copy_(torch.from_numpy(np.asarray(weights[name])).reshape(buffer.shape))
 
     def estimate(self) -> LinearEstimate:
         """The estimate, for data sets and workers.
@@ -75,6 +79,15 @@ class TrainedLinear(nn.Module):
             raise RuntimeError("The linear weights are not there: train first, or name a checkpoint with --ckpt_path.")
         pair = tuple(self.pair.tolist())
         arrays = {name: getattr(self, name).cpu().numpy() for name in ("weights", "levels", "scale", "needlet_scale")}
-        colours = {name: getattr(self, name).cpu().numpy() for name in ("colours", "colour_scatter")}
-        weights = LinearWeights(**arrays, **colours, pair=pair, error=float(self.error))
+        weights = LinearWeights(**arrays, pair=pair, error=float(self.error))
         return LinearEstimate(self.untrained.layout, weights, self.untrained.peaks, self.untrained.regions)
+
+    def local(self) -> LocalEstimate:
+        """The local estimate, for data sets and workers.
+
+        Raises:
+            RuntimeError: If the weights are not there.
+        """
+        names = [name for name, _ in self.named_buffers() if name.startswith("local_")]
+        arrays = {name.removeprefix("local_"): getattr(self, name).cpu().numpy() for name in names}
+        return LocalEstimate(self.estimate(), LocalWeights.of(arrays))

@@ -17,7 +17,7 @@ from cmb_lightning.data.publish import replace
 AllScores = Mapping[tuple[str, str], Scores]
 """Scores by (split, method); the first method is the one that the others are baselines for."""
 
-METHOD_LABELS = {"ilc": "pixel ILC", "linear": "trained linear"}
+METHOD_LABELS = {"ilc": "pixel ILC", "linear": "trained linear", "local": "local estimate"}
 METRIC_LABELS = {"MAE": "MAE [µK]", "RMSE": "RMSE [µK]", "PSNR": "PSNR [dB]", "R2": "R²", "Pearson": "Pearson r"}
 METRIC_LABELS |= {f"coverage{level}": f"within {level} % interval [%]" for level in ("68", "95", "99.7")}
 METRIC_LABELS |= {"z_mean": "z, mean", "z_spread": "z, spread"}

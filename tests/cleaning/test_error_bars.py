@@ -5,9 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from cmb_lightning.cleaning.adaptive import Adaptive
+from cmb_lightning.cleaning.by_scale import ByScale
 from cmb_lightning.cleaning.error_bars import Cleaned, ErrorBars, predictive
-from cmb_lightning.cleaning.linear import LinearEstimate
 from cmb_lightning.cleaning.losses import GaussianLikelihood
 from cmb_lightning.cleaning.methods import Direct, Residual
 from cmb_lightning.cleaning.preparation import to_maps
@@ -22,8 +21,7 @@ from cmb_lightning.networks import (
     UNet5,
     UNet8,
 )
-from tests.cleaning.test_linear import samples
-from tests.cleaning.toy import LAYOUT, NSIDE, sky
+from tests.cleaning.toy import LAYOUT, NSIDE, sky, trained
 
 NPIX = 12 * NSIDE**2
 NETWORKS = {
@@ -39,9 +37,7 @@ NETWORKS = {
 
 @pytest.fixture(scope="module")
 def linear() -> TrainedLinear:
-    module = TrainedLinear(LAYOUT, regions=4)
-    module.store(LinearEstimate(LAYOUT, regions=4).fit(samples()).weights)
-    return module
+    return trained()
 
 
 def batches(method, linear, seeds) -> list[dict[str, torch.Tensor]]:
@@ -55,8 +51,8 @@ def batches(method, linear, seeds) -> list[dict[str, torch.Tensor]]:
     return found
 
 
-@pytest.mark.parametrize(("seeds", "within"), [(range(20), 0.1), (range(30, 60), 0.6)], ids=["seen", "unseen"])
-@pytest.mark.parametrize("kind", [Residual, Adaptive])
+@pytest.mark.parametrize(("seeds", "within"), [(range(20), 0.15), (range(40, 70), 0.8)], ids=["seen", "unseen"])
+@pytest.mark.parametrize("kind", [Residual, ByScale])
 def test_error_bars_are_right_before_training(linear, kind, seeds, within):
     method = kind(LAYOUT)
     method.learn_scales({}, linear)
@@ -65,11 +61,11 @@ def test_error_bars_are_right_before_training(linear, kind, seeds, within):
     z, sigma = [], []
     for batch in batches(method, linear, seeds):
         stated = bars(torch.zeros(1, 1, NPIX), method.brightness(batch))
-        z.append((batch["linear"] - batch["target"]) / stated)
+        z.append((batch["local"] - batch["target"]) / stated)
         sigma.append(stated)
     z, sigma = torch.cat(z).flatten(), torch.cat(sigma).flatten()
     faint, _, _, bright = sigma.sort().values.chunk(4)
-    assert bright.mean() > 2 * faint.mean()  # the Galaxy has its own
+    assert bright.mean() > 1.5 * faint.mean()  # the Galaxy has its own
     for part in z[sigma.argsort()].chunk(4):
         assert part.square().mean().sqrt().item() == pytest.approx(1, abs=within)
 
@@ -143,7 +139,7 @@ def test_random_passes_join_their_spread_with_what_they_state():
 
 def ready(linear, **options) -> tuple[CleaningTask, dict[str, torch.Tensor]]:
     task = CleaningTask(LAYOUT, regions=4, **options)
-    task.linear.store(linear.estimate().weights)
+    task.linear.load_state_dict(linear.state_dict())
     skies = batches(task.method, linear, range(2))
     extremes = {"inputs": (-np.ones(4), np.ones(4)), "target": (-np.ones(1), np.ones(1))}
     task.method.learn_scales(extremes, task.linear)
@@ -154,7 +150,7 @@ def ready(linear, **options) -> tuple[CleaningTask, dict[str, torch.Tensor]]:
 
 
 @pytest.mark.parametrize(
-    "method", [Residual, Adaptive, lambda layout: Direct(layout, "robust")], ids=["residual", "adaptive", "direct"]
+    "method", [Residual, ByScale, lambda layout: Direct(layout, "robust")], ids=["residual", "adaptive", "direct"]
 )
 @pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS.keys())
 def test_any_network_states_error_bars_by_either_method(linear, network, method):

@@ -4,15 +4,13 @@ import scipy.stats
 import torch
 from torch import nn
 
-from cmb_lightning.cleaning.linear import LinearEstimate
-from cmb_lightning.cleaning.methods import Direct, Residual
+from cmb_lightning.cleaning.methods import DOUBT, Direct, Residual
 from cmb_lightning.cleaning.preparation import to_maps
 from cmb_lightning.cleaning.task import CleaningTask
 from cmb_lightning.cleaning.trained_linear import TrainedLinear
 from cmb_lightning.data.layout import Layout
 from cmb_lightning.errors import ConfigError
-from tests.cleaning.test_linear import samples
-from tests.cleaning.toy import LAYOUT, sky
+from tests.cleaning.toy import LAYOUT, sky, trained
 
 
 class RandomNet(nn.Module):
@@ -20,7 +18,7 @@ class RandomNet(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.mix = nn.Conv1d(3 * channels - 1, channels + 1, 7, padding=3)
+        self.mix = nn.Conv1d(2 * channels, channels + 1, 7, padding=3)
 
     def forward(self, x):
         return torch.sin(self.mix(x))
@@ -28,9 +26,7 @@ class RandomNet(nn.Module):
 
 @pytest.fixture(scope="module")
 def linear() -> TrainedLinear:
-    module = TrainedLinear(LAYOUT, regions=4)
-    module.store(LinearEstimate(LAYOUT, regions=4).fit(samples()).weights)
-    return module
+    return trained()
 
 
 def clean(method, linear, network, observed: np.ndarray) -> torch.Tensor:
@@ -59,6 +55,20 @@ def test_whatever_the_network_the_cmb_passes_the_residual_method(linear):
     assert float((response - truth).std()) < 1e-3 * float(truth.std())
 
 
+def test_training_doubts_templates_one_by_one(linear):
+    """Fractions that leave nothing together, because the templates cancel, leave something while the network learns."""
+    method = residual(linear)
+    templates = torch.tensor([[[4.0, 2.0], [-4.0, -2.0], [0.0, 0.0], [0.0, 0.0]]]) * method.error
+    batch = {"inputs": templates, "templates": templates, "local": torch.zeros(1, 1, 2)}
+    outputs = torch.tensor([1.0, 1.0, 0.0, 0.0, 0.0])[None, :, None].expand(1, 5, 2)
+    assert not method.cleaned(outputs, batch).any()
+    many = {name: values.expand(400, -1, -1) for name, values in batch.items()} | {"key": torch.arange(400)}
+    left = method.cleaned(outputs, many)
+    assert torch.equal(method.cleaned(outputs, {name: values[7:9] for name, values in many.items()}), left[7:9])
+    compressed = 2 * ((1 + torch.tensor([4.0, 2.0])).sqrt() - 1) * method.error
+    assert torch.allclose(left.std(0)[0], 2**0.5 * DOUBT * compressed, rtol=0.1)
+
+
 def test_an_offset_in_a_band_changes_nothing(linear):
     torch.manual_seed(0)
     network, method = RandomNet(len(LAYOUT.channels)), residual(linear)
@@ -74,14 +84,14 @@ def test_an_offset_in_a_band_changes_nothing(linear):
     assert float((outputs[1] - outputs[0]).abs().max()) < 2e-3 * float(outputs[0].std())
 
 
-def test_a_network_that_says_nothing_leaves_the_linear_estimate(linear):
+def test_a_network_that_says_nothing_leaves_the_local_estimate(linear):
     parts = sky(11)
 
     def silent(x):
         return torch.zeros(len(x), len(LAYOUT.channels) + 1, x.shape[-1])
 
     cleaned = clean(residual(linear), linear, silent, parts["observed"])
-    expected = to_maps(linear.estimate()(parts["observed"])[None], LAYOUT)
+    expected = to_maps(linear.local()(parts["observed"])[0][None], LAYOUT)
     np.testing.assert_allclose(cleaned[0].numpy(), expected, atol=1e-3 * expected.std())
 
 
@@ -93,6 +103,7 @@ def test_weights_travel_in_the_state(linear):
     copy.load_state_dict(linear.state_dict())
     observed = sky(5)["observed"]
     np.testing.assert_array_equal(copy.estimate()(observed), linear.estimate()(observed))
+    np.testing.assert_array_equal(copy.local()(observed)[0], linear.local()(observed)[0])
 
 
 def test_direct_scales_to_the_unit_range_and_back():

@@ -1,7 +1,12 @@
 """A small sky that needs no simulator: Gaussian CMB, a bright smooth Galaxy with a power law, white noise."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
+from cmb_lightning.cleaning.fitted import Known
+from cmb_lightning.cleaning.preparation import to_maps
+from cmb_lightning.cleaning.trained_linear import TrainedLinear
 from cmb_lightning.data.layout import Layout
 from cmb_lightning.sky.beams import gaussian_beam
 from cmb_lightning.sky.transforms import almxfl, analysis
@@ -45,6 +50,25 @@ def sky(seed: int, gain_scatter: float = 0.0, beams: np.ndarray = BEAMS) -> dict
     gain = gain_scatter * rng.standard_normal(len(LAW))
     parts["observed"] = (1 + gain)[:, None] * (parts["cmb"] + parts["foregrounds"]) + parts["noise"]
     return {name: alm.astype(np.complex64) for name, alm in parts.items()}
+
+
+def known(count: int = 32, layout: Layout = LAYOUT) -> Known:
+    """Training skies, well calibrated, as maps."""
+
+    def simulations() -> Iterator[dict[str, np.ndarray]]:
+        for seed in range(count):
+            parts = sky(seed)
+            maps = {name: to_maps(parts[name], LAYOUT) for name in ("cmb", "foregrounds", "noise")}
+            yield maps | {"gain": np.zeros(len(LAW), np.float32)}
+
+    return Known(simulations, layout, hedge=0.1)
+
+
+def trained() -> TrainedLinear:
+    """The estimates that were trained on them."""
+    module = TrainedLinear(LAYOUT, regions=4)
+    module.store(module.fit(known()))
+    return module
 
 
 def _colatitude() -> np.ndarray:

@@ -87,7 +87,7 @@ def test_scores_are_shown_and_kept(project):
     application, said = project
     folder = application.folder / "run/test"
     rows = json.loads((folder / "scores.json").read_text())
-    assert {row["method"] for row in rows} == {"network", "ilc", "linear"}
+    assert {row["method"] for row in rows} == {"network", "ilc", "linear", "local"}
     assert {row["n_sims"] for row in rows} == {3}
     table = (folder / "scores.md").read_text()
     assert "| test | network |" in table and "RMSE / pixel ILC" in table

@@ -35,7 +35,7 @@ def test_it_is_scored_beside_the_linear_methods(imported):
     app, said = imported
     rows = json.loads((app.folder / "imported/test/scores.json").read_text())
     rmse = {row["method"]: row["mean"] for row in rows if (row["metric"], row["region"]) == ("RMSE", "full")}
-    assert set(rmse) == {"network", "ilc", "linear"} and all(0 < value < 1e4 for value in rmse.values())
+    assert set(rmse) == {"network", "ilc", "linear", "local"} and all(0 < value < 1e4 for value in rmse.values())
     assert "noise alone" not in said["test"].out  # which nobody knows of imported maps
 
 

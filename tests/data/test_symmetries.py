@@ -4,7 +4,6 @@ import healpy
 import numpy as np
 import pytest
 
-from cmb_lightning.cleaning.linear import LinearEstimate
 from cmb_lightning.cleaning.preparation import Differences, to_maps
 from cmb_lightning.data.layout import Layout
 from cmb_lightning.data.symmetries import SYMMETRIES, Symmetry, draw_symmetry, transform
@@ -18,8 +17,7 @@ from cmb_lightning.sky.transforms import (
     synthesis,
     synthesis_qu,
 )
-from tests.cleaning.test_linear import samples
-from tests.cleaning.toy import LAYOUT, sky
+from tests.cleaning.toy import LAYOUT, sky, trained
 
 NSIDE, LMAX = 8, 16
 POLARISED = Layout(NSIDE, LMAX, ("30_I", "30_Q", "30_U"), (700.0,) * 3, ("I", "Q", "U"))
@@ -76,7 +74,7 @@ def test_a_turn_is_healpys():
 
 @pytest.mark.parametrize("symmetry", SYMMETRIES[1::4])
 def test_a_finished_sample_is_that_of_the_transformed_sky(symmetry):
-    preparation = Differences(LinearEstimate(LAYOUT, regions=4).fit(samples()))
+    preparation = Differences(trained().local())
     maps = to_maps(sky(11)["observed"], LAYOUT)
     expected = preparation.finish(preparation.prepare(symmetry(maps)))
     made = transform(preparation.finish(preparation.prepare(maps)), symmetry, LAYOUT)

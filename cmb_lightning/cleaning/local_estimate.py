@@ -1,0 +1,168 @@
+"""The CMB estimate whose weights follow the foregrounds around each place, and the bands' calibration."""
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from cmb_lightning.cleaning.brightness import place, weights_at
+from cmb_lightning.cleaning.linear import LinearEstimate
+from cmb_lightning.cleaning.local_filter import apply_by_place, coarser, wiener
+from cmb_lightning.data.layout import Layout
+from cmb_lightning.sky.transforms import nest_to_ring, ring_to_nest
+
+MODES = 100  # least number of modes in a window, from which covariances are taken
+CLIP = 3.0  # standard deviations: what training has not seen moves weights no further than what it has
+
+
+@dataclass(frozen=True)
+class LocalWeights:
+    """What training fixes.
+
+    Attributes:
+        quietest: Weights of least noise, that sum to one over channels, shape (scale, channel).
+        contrast: What makes of the channels' maps as many, less one, that hold no CMB, whose noise has variance one and
+            goes neither with each other's nor with that of the quietest sum, shape (scale, channel - 1, channel).
+        slopes: Of the quietest sum's error on these maps, shape (scale, region, channel - 1).
+        levels: Log brightness at which each region's slopes hold, shape (region,); linear in between.
+        looks: What skies look like on average, see `look`, shape (look,).
+        directions: In which skies differ from that, in units of their scatter, shape (look, direction).
+        response: By which fraction each channel seems too bright, where a sky is average and for each direction in
+            which it is not, shape (1 + direction, channel).
+    """
+
+    quietest: np.ndarray
+    contrast: np.ndarray
+    slopes: np.ndarray
+    levels: np.ndarray
+    looks: np.ndarray
+    directions: np.ndarray
+    response: np.ndarray
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All of it as arrays, to be kept in a file."""
+        return {name: np.ascontiguousarray(value) for name, value in vars(self).items()}
+
+    @classmethod
+    def of(cls, arrays: dict[str, np.ndarray]) -> "LocalWeights":
+        """The weights that `arrays` gave."""
+        return cls(**{field.name: arrays[field.name] for field in dataclasses.fields(cls)})
+
+    def seen(self, looks: np.ndarray) -> np.ndarray:
+        """A one, and how a sky differs from the average, shape (1 + direction,)."""
+        away = (looks - self.looks) @ self.directions
+        return np.concatenate([[1.0], CLIP * np.tanh(away / CLIP)])
+
+
+class LocalEstimate:
+    """CMB estimate with needlet weights that follow the foregrounds around each place.
+
+    In each scale it starts from the sum of the channels with least noise, and takes off what the foregrounds leave in
+    it. They show in maps of contrast, differences of channels that hold no CMB, whose noise has covariance one. If all
+    foregrounds obeyed spectra that are known, their part in the sum would be s' f of theirs in the contrasts, with
+    slopes s that spectra alone decide; of contrasts d with noise, of covariance D around the place, it is best
+    estimated by s' (1 - D^-1) d, the Wiener filter. So slopes are fitted in training, by region of brightness, and D is
+    taken from the sky at hand: bright foregrounds are taken off whole, faint ones with no more noise than they are
+    worth.
+
+    Then the channels are calibrated on each other by their foregrounds. A channel whose foregrounds are too bright has
+    too large a weight; how bright they seem shows in how its differences from the others compare, and training fits the
+    fractions as linear functions of that.
+
+    All weights follow from differences alone, and sum to one: the CMB passes untouched.
+
+    Args:
+        linear: The trained linear estimate, whose scales and measure of brightness are used.
+        weights: What training fixed; see `local_fit`.
+    """
+
+    def __init__(self, linear: LinearEstimate, weights: LocalWeights) -> None:
+        self.linear, self.weights = linear, weights
+        self.layout: Layout = linear.layout
+
+    def __call__(self, alm: np.ndarray, whole: np.ndarray | None = None) -> tuple[np.ndarray, list[np.ndarray]]:
+        """The CMB at the target beam, from the bands at their own beams, shape (channel, nalm).
+
+        Args:
+            alm: The bands.
+            whole: All data, where the bands are those of one half: weights, which noise would change, are theirs.
+
+        Returns:
+            Coefficients, shape (nalm,), without monopole; and the weights of each scale, which sum to one over
+            channels, shape (channel, 12 nside_j^2), NESTED, float32.
+        """
+        maps, weights = self.uncalibrated(alm if whole is None else whole)
+        looks = np.concatenate([look(own) for own in self.differences(maps, weights)])
+        fractions = (self.weights.seen(looks) @ self.weights.response).astype(np.float32)
+        if whole is not None:
+            maps = [scale_maps(alm, j, self.linear) for j in range(len(maps))]
+        estimate = 0
+        for j, (own, rows) in enumerate(zip(maps, weights, strict=True)):
+            rows *= 1 + fractions @ rows - fractions[:, None]
+            cleaned = nest_to_ring(np.einsum("cp,cp->p", rows, own))
+            estimate = estimate + self.linear.needlets.to_alm(cleaned[None], j)[0]
+        estimate[0] = 0
+        return estimate, weights
+
+    def by_scale(self, differences: np.ndarray, weights: list[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The differences' part of each needlet scale [uK_CMB], and each band's weight there in the estimate.
+
+        A relative error of a band's calibration or spectrum leaves that fraction of their product in the estimate.
+
+        Args:
+            differences: What `LinearEstimate.differences` gives for the estimate, shape (channel, nalm).
+            weights: What the estimate came with.
+
+        Yields:
+            Maps and weights of one scale, each of shape (channel, npix), NESTED.
+        """
+        npix = 12 * self.layout.nside**2
+        for j, rows in enumerate(weights):
+            maps = ring_to_nest(self.linear.part(differences, j))
+            yield maps, np.repeat(rows, npix // rows.shape[-1], axis=-1)
+
+    def uncalibrated(self, alm: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Maps of each scale, and weights that take the channels' calibration for good, each as weights above."""
+        log = brightness(alm, self.linear)
+        found, weights = [], []
+        for j, (nside, places) in enumerate(zip(self.linear.needlets.nsides, windows(self.linear), strict=True)):
+            maps, contrast = scale_maps(alm, j, self.linear), self.weights.contrast[j]
+            slopes = weights_at(place(coarser(log, nside), self.weights.levels), self.weights.slopes[j])
+            # Double precision: the brightest foregrounds are a million times what is to be left of them.
+            taken = contrast.T @ apply_by_place(wiener(contrast @ maps, places), slopes)
+            found.append(maps)
+            weights.append((self.weights.quietest[j][:, None] - taken).astype(np.float32))
+        return found, weights
+
+    def differences(self, maps: list[np.ndarray], weights: list[np.ndarray]) -> Iterator[np.ndarray]:
+        """The channels' maps of each scale less their weighted sum; zero for channels that do not reach the scale."""
+        for top, own, rows in zip(self.linear.needlets.top, maps, weights, strict=True):
+            differences = own - np.einsum("cp,cp->p", rows, own)
+            differences[self.linear.ratio[:, top] == 0] = 0
+            yield differences
+
+
+def scale_maps(alm: np.ndarray, scale: int, linear: LinearEstimate) -> np.ndarray:
+    """Needlet maps of the bands at the target beam, shape (channel, 12 nside_j^2), NESTED, float32."""
+    return ring_to_nest(linear.needlets.to_maps(alm, scale, linear.ratio).astype(np.float32))
+
+
+def windows(linear: LinearEstimate) -> list[int]:
+    """Resolution of the pixels, nine of which are a window, in each scale: no window has fewer modes than `MODES`."""
+    tops = zip(linear.needlets.top, linear.needlets.nsides, strict=True)
+    return [min(nside, 2 ** max(0, int(np.log2(9 * top**2 / (12 * MODES)) / 2))) for top, nside in tops]
+
+
+def brightness(alm: np.ndarray, linear: LinearEstimate) -> np.ndarray:
+    """Log brightness of the foregrounds, shape (npix,), NESTED."""
+    return linear.brightness(alm, linear.weights.pair)
+
+
+def look(differences: np.ndarray) -> np.ndarray:
+    """Logarithms of the sizes of maps (map, npix), and the correlations of their pairs, shape (look,)."""
+    maps = differences.astype(np.float64)  # bright bands are alike to a part in a million
+    moments = maps @ maps.T / maps.shape[-1]
+    size = np.sqrt(np.maximum(np.diagonal(moments), 1e-12))
+    rows, columns = np.triu_indices(len(size), k=1)
+    return np.concatenate([np.log(size), moments[rows, columns] / (size[rows] * size[columns])])
