@@ -70,7 +70,9 @@ class LocalEstimate:
     too large a weight; how bright they seem shows in how its differences from the others compare, and training fits the
     fractions as linear functions of that.
 
-    All weights follow from differences alone, and sum to one: the CMB passes untouched.
+    All weights follow from differences alone, and sum to one: the CMB passes untouched. To take foregrounds off with
+    differences of bands is internal template fitting (SEVEM: Fernandez-Cobos et al. 2012); to tell them from noise by
+    covariances around each place in needlet scales is from GNILC (Remazeilles et al. 2011).
 
     Args:
         linear: The trained linear estimate, whose scales and measure of brightness are used.
