@@ -51,7 +51,12 @@ class Brightness:
 
 def degrade(nested: np.ndarray, nside: int) -> np.ndarray:
     """Means over the pixels of a coarser nside, RING: needlet maps are RING."""
-    return nest_to_ring(nested.reshape(12 * nside**2, -1).mean(1))
+    return nest_to_ring(coarser(nested, nside))
+
+
+def coarser(nested: np.ndarray, nside: int) -> np.ndarray:
+    """The same, NESTED."""
+    return nested.reshape(12 * nside**2, -1).mean(axis=1)
 
 
 def members(log: np.ndarray, levels: np.ndarray) -> np.ndarray:

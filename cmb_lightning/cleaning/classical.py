@@ -1,22 +1,18 @@
 """Classical methods: linear combinations of the bands, with each map's own weights or ones that training fixed."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from cmb_lightning.cleaning.combination import Combination, HarmonicCombination, unit_weights
 from cmb_lightning.cleaning.debeaming import debeaming
-from cmb_lightning.cleaning.linear import LinearEstimate, LinearWeights
+from cmb_lightning.cleaning.linear import LinearEstimate, LinearWeights, Samples
 from cmb_lightning.cleaning.local import between
 from cmb_lightning.data.layout import Layout
 from cmb_lightning.errors import ConfigError
 from cmb_lightning.sky.beams import gaussian_beam
 from cmb_lightning.sky.transforms import alm2cl, almxfl, analysis, nest_to_ring, synthesis
-
-Samples = Iterable[tuple[np.ndarray, np.ndarray]]
-"""Pairs of observed coefficients and of those less the CMB, each at the bands' own beams, shape (channel, nalm)."""
 
 
 class ClassicalMethod(ABC):

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from cmb_lightning.cleaning.classical import ClassicalMethod, Samples
+from cmb_lightning.cleaning.classical import ClassicalMethod
 from cmb_lightning.cleaning.combination import Combination
 from cmb_lightning.cleaning.estimates import by_field
+from cmb_lightning.cleaning.linear import Samples
 from cmb_lightning.data.layout import Layout
 
 

@@ -13,6 +13,9 @@ from cmb_lightning.cleaning.needlets import Needlets, default_peaks
 from cmb_lightning.data.layout import Layout
 from cmb_lightning.sky.transforms import almxfl, nest_to_ring, synthesis
 
+Samples = Iterable[tuple[np.ndarray, np.ndarray]]
+"""Pairs of observed coefficients and of those less the CMB, each at the bands' own beams, shape (channel, nalm)."""
+
 
 @dataclass(frozen=True)
 class LinearWeights:
@@ -79,9 +82,7 @@ class LinearEstimate:
         self.template_transfer = np.where(self.ratio > 0, 1 / self.estimate_transfer.clip(1 / MAX_DEBEAMING), 0.0)
         self.brightness = Brightness(layout)
 
-    def fit(
-        self, samples: Iterable[tuple[np.ndarray, np.ndarray]], pixels: np.ndarray | None = None
-    ) -> "LinearEstimate":
+    def fit(self, samples: Samples, pixels: np.ndarray | None = None) -> "LinearEstimate":
         """The estimate with the weights that leave the least variance on known errors.
 
         Args:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cmb_lightning.cleaning.brightness import place, weights_at
+from cmb_lightning.cleaning.brightness import coarser, place, weights_at
 from cmb_lightning.cleaning.linear import LinearEstimate
-from cmb_lightning.cleaning.local_filter import apply_by_place, coarser, wiener
+from cmb_lightning.cleaning.local_filter import apply_by_place, wiener
 from cmb_lightning.data.layout import Layout
 from cmb_lightning.sky.transforms import nest_to_ring, ring_to_nest
 

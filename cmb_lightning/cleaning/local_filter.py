@@ -32,11 +32,6 @@ def apply_by_place(filters: np.ndarray, maps: np.ndarray) -> np.ndarray:
     return (filters @ _blocks(maps, nside)).transpose(1, 0, 2).reshape(maps.shape)
 
 
-def coarser(nested: np.ndarray, nside: int) -> np.ndarray:
-    """Means over the pixels of a coarser nside, NESTED."""
-    return nested.reshape(12 * nside**2, -1).mean(axis=1)
-
-
 def _blocks(maps: np.ndarray, nside: int) -> np.ndarray:
     """The pixels of maps (map, npix), NESTED, within each of a coarser nside, shape (12 nside^2, map, pixel)."""
     return np.ascontiguousarray(maps.reshape(len(maps), 12 * nside**2, -1).transpose(1, 0, 2))

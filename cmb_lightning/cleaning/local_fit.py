@@ -5,11 +5,11 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from cmb_lightning.cleaning.brightness import members
+from cmb_lightning.cleaning.brightness import coarser, members
 from cmb_lightning.cleaning.combination import unit_weights
-from cmb_lightning.cleaning.linear import LinearEstimate
+from cmb_lightning.cleaning.linear import LinearEstimate, Samples
 from cmb_lightning.cleaning.local_estimate import LocalEstimate, LocalWeights, brightness, look, scale_maps, windows
-from cmb_lightning.cleaning.local_filter import apply_by_place, coarser, wiener
+from cmb_lightning.cleaning.local_filter import apply_by_place, wiener
 
 QUANTILES = (0.06, 0.17, 0.28, 0.39, 0.51, 0.62, 0.73, 0.84, 0.92, 0.95, 0.97, 0.985, 0.993, 0.997)
 """Of the sky's brightness: six of the fourteen regions share the brightest tenth, the Galactic plane."""
@@ -17,9 +17,6 @@ QUANTILES = (0.06, 0.17, 0.28, 0.39, 0.51, 0.62, 0.73, 0.84, 0.92, 0.95, 0.97, 0
 DIRECTIONS = 30  # in which skies may look different
 RIDGE = 3.0  # shrinks fractions that are of use only together, which other foregrounds would not bear
 FAITHFUL = 0.01  # bright foregrounds are left by about this part of what the channels bring in of them
-
-Samples = Iterable[tuple[np.ndarray, np.ndarray]]
-"""Pairs of observed coefficients and of those less the CMB, each at the bands' own beams, shape (channel, nalm)."""
 
 
 def shapes(scales: int, channels: int) -> dict[str, tuple[int, ...]]:

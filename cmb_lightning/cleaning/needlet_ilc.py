@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from cmb_lightning.cleaning.classical import ClassicalMethod, Samples, check_bias, check_regions, cmb_shape
+from cmb_lightning.cleaning.classical import ClassicalMethod, check_bias, check_regions, cmb_shape
 from cmb_lightning.cleaning.combination import Combination, NeedletCombination, unit_weights
-from cmb_lightning.cleaning.linear import LinearEstimate, LinearWeights
+from cmb_lightning.cleaning.linear import LinearEstimate, LinearWeights, Samples
 from cmb_lightning.cleaning.local import WINDOWS, Products, absorbed
 from cmb_lightning.cleaning.needlets import Needlets, default_peaks
 from cmb_lightning.data.layout import Layout

@@ -150,7 +150,7 @@ def ready(linear, **options) -> tuple[CleaningTask, dict[str, torch.Tensor]]:
 
 
 @pytest.mark.parametrize(
-    "method", [Residual, ByScale, lambda layout: Direct(layout, "robust")], ids=["residual", "adaptive", "direct"]
+    "method", [Residual, ByScale, lambda layout: Direct(layout, "robust")], ids=["residual", "by_scale", "direct"]
 )
 @pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS.keys())
 def test_any_network_states_error_bars_by_either_method(linear, network, method):
