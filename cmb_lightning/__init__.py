@@ -48,7 +48,6 @@ _PARTS = {
     "CleaningTask": "cleaning.task",
     "Residual": "cleaning.methods",
     "Direct": "cleaning.methods",
-    "ByScale": "cleaning.by_scale",
     "LinearEstimate": "cleaning.linear",
     "ClassicalTask": "cleaning.classical_task",
     "SingleChannel": "cleaning.classical",

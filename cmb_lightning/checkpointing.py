@@ -21,7 +21,7 @@ SEAL = b"sha256:"
 """Begins the comment of the archive that a checkpoint is: the digest of all that is before it."""
 
 
-FORMAT = 2  # since 2 it has the local estimate's weights
+FORMAT = 3  # since 3 networks see modes of contrast
 """Raised when what a checkpoint holds can no longer be read by programs that knew the one before."""
 
 

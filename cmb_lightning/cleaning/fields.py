@@ -1,6 +1,6 @@
 """Several fields at once: each is cleaned as a scalar map, T, E or B; Q and U are there at both ends only."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -26,41 +26,48 @@ def scalar_extremes(
 
 
 class FieldPreparation(InHarmonics):
-    """What the methods of several fields see, each entry's rows in the order of channels or fields.
+    """What the methods of several fields see, joined: in each entry the rows of one field follow those of another.
 
     Args:
         layout: The maps' layout.
         parts: The preparation of each field.
+        rows: How many rows its inputs, and templates, have.
     """
 
-    def __init__(self, layout: Layout, parts: Mapping[str, Preparation]) -> None:
+    def __init__(self, layout: Layout, parts: Mapping[str, Preparation], rows: Mapping[str, int]) -> None:
         super().__init__(layout)
-        self.parts = dict(parts)
+        self.parts, self.rows = dict(parts), dict(rows)
 
     def finish(self, prepared: np.ndarray) -> dict[str, np.ndarray]:
-        """The entries of the parts: those with a row per channel in the channels' order, others one after the other."""
-        return self._joined({field: part.finish(self._own(field, prepared)) for field, part in self.parts.items()})
+        """The entries of the parts, one after the other."""
+        return _joined([part.finish(self._own(field, prepared)) for field, part in self.parts.items()])
 
     def finish_half(self, prepared: np.ndarray, whole: np.ndarray) -> dict[str, np.ndarray]:
         """The same for one half of the data."""
-        pairs = {field: (self._own(field, prepared), self._own(field, whole)) for field in self.parts}
-        return self._joined({field: part.finish_half(*pairs[field]) for field, part in self.parts.items()})
+        return _joined(
+            [
+                part.finish_half(self._own(field, prepared), self._own(field, whole))
+                for field, part in self.parts.items()
+            ]
+        )
 
     def _own(self, field: str, prepared: np.ndarray) -> np.ndarray:
         """What the part of a field takes."""
         own = prepared[self.layout.rows(field)]
         return own if isinstance(self.parts[field], InHarmonics) else to_maps(own, self.layout)
 
-    def _joined(self, made: dict[str, dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        joined = {}
-        for name in next(iter(made.values())):
-            values = [sample[name] for sample in made.values()]
-            joined[name] = np.concatenate(values)
-            if name in ("inputs", "templates"):
-                rows = [row for field in made for row in self.layout.rows(field)]
-                joined[name] = joined[name][np.argsort(rows)]
-        return joined
-
     def target(self, maps: np.ndarray) -> np.ndarray:
         """I, E and B of the truth."""
         return to_scalars(maps, self.layout)
+
+    def fields(self, layout: Layout, rows: int) -> list[str]:
+        """See `Preparation.fields`."""
+        return (
+            list(self.rows)
+            if rows == len(self.rows)
+            else [field for field in self.rows for _ in range(self.rows[field])]
+        )
+
+
+def _joined(samples: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([sample[name] for sample in samples]) for name in samples[0]}

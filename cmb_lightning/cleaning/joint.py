@@ -72,7 +72,7 @@ class Joint(Method):
 
     def preparation(self, linear: TrainedFields | None) -> FieldPreparation:
         made = {field: part.preparation(linear and linear[field]) for field, part in self.parts.items()}
-        return FieldPreparation(self.layout, made)
+        return FieldPreparation(self.layout, made, {field: part.input_rows for field, part in self.parts.items()})
 
     def learn_scales(self, extremes: Mapping[str, tuple[np.ndarray, np.ndarray]], linear: TrainedFields | None) -> None:
         """See `Method.learn_scales`; the extremes are those of I, E and B."""
@@ -85,6 +85,10 @@ class Joint(Method):
         """See `Method.learn_pixels`; the targets are I, E and B."""
         for field, part in self.parts.items():
             part.learn_pixels(partial(self._skies_of, field, skies))
+
+    @property
+    def input_rows(self) -> int:
+        return sum(part.input_rows for part in self.parts.values())
 
     @property
     def unit(self) -> Tensor:
@@ -110,12 +114,13 @@ class Joint(Method):
 
     def _split(self, batch: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         """The entries of each field, from those that `FieldPreparation` joined."""
-        split: dict[str, dict[str, Tensor]] = {}
-        for row, field in enumerate(self.layout.fields):
-            rows = self.layout.rows(field)
-            split[field] = {name: batch[name][:, rows] for name in ("inputs", "templates") if name in batch}
-            if "key" in batch:
-                split[field]["key"] = batch["key"]
-            if "local" in batch:
-                split[field]["local"] = batch["local"][:, row : row + 1]
+        split: dict[str, dict[str, Tensor]] = {field: {} for field in self.parts}
+        inside = [part.input_rows for part in self.parts.values()]
+        rows = {"inputs": inside, "templates": inside, "local": [1] * len(inside)}
+        for name in rows.keys() & batch.keys():
+            for own, maps in zip(split.values(), batch[name].split(rows[name], dim=1), strict=True):
+                own[name] = maps
+        if "key" in batch:
+            for own in split.values():
+                own["key"] = batch["key"]
         return split

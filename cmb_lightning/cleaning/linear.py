@@ -8,7 +8,7 @@ import numpy as np
 
 from cmb_lightning.cleaning.brightness import Brightness, degrade, members, place, weights_at
 from cmb_lightning.cleaning.combination import Combination, NeedletCombination, unit_weights
-from cmb_lightning.cleaning.debeaming import MAX_DEBEAMING, debeaming
+from cmb_lightning.cleaning.debeaming import debeaming
 from cmb_lightning.cleaning.needlets import Needlets, default_peaks
 from cmb_lightning.data.layout import Layout
 from cmb_lightning.sky.transforms import almxfl, nest_to_ring, synthesis
@@ -25,16 +25,12 @@ class LinearWeights:
         weights: Weights that sum to one over channels, shape (scale, region, channel).
         levels: Log brightness at which each region's weights hold, shape (region,); linear in between.
         pair: The two channels whose difference tells the regions apart.
-        scale: Median absolute value of each channel's difference from the estimate [uK_CMB], shape (channel,).
-        needlet_scale: The same of each needlet scale's part, shape (scale, channel).
         error: Median absolute error of the estimate [uK_CMB].
     """
 
     weights: np.ndarray
     levels: np.ndarray
     pair: tuple[int, int]
-    scale: np.ndarray
-    needlet_scale: np.ndarray
     error: float
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -73,13 +69,7 @@ class LinearEstimate:
         self.peaks = peaks or default_peaks(layout.lmax)
         self.needlets = Needlets(self.peaks, layout.nside, layout.lmax)
         self.ratio = debeaming(layout)
-        beams, target = layout.beams(), layout.target_beams()
-        self.finest = int(np.argmax(beams[:, -1]))
-        # A difference is taken at the coarser of the two beams, to which either side is smoothed.
-        coarser = beams <= target
-        self.band_transfer = np.divide(target, beams, out=np.ones_like(beams), where=~coarser)
-        self.estimate_transfer = np.divide(beams, target, out=np.ones_like(beams), where=coarser)
-        self.template_transfer = np.where(self.ratio > 0, 1 / self.estimate_transfer.clip(1 / MAX_DEBEAMING), 0.0)
+        self.finest = int(np.argmax(layout.beams()[:, -1]))
         self.brightness = Brightness(layout)
 
     def fit(self, samples: Samples, pixels: np.ndarray | None = None) -> "LinearEstimate":
@@ -109,23 +99,10 @@ class LinearEstimate:
             use = np.nonzero(self.ratio[:, top] > 0)[0]
             for r in range(self.regions):
                 weights[j, r, use] = unit_weights(gram[j, r][np.ix_(use, use)])
-        draft = LinearWeights(
-            weights,
-            levels,
-            pair,
-            np.ones(count),
-            np.ones((len(self.needlets), count)),
-            1.0,
-        )
-        fitted = self.with_weights(draft)
+        fitted = self.with_weights(LinearWeights(weights, levels, pair, 1.0))
         where = nest_to_ring(pixels) > 0
-        scales, needlet_scales, errors = zip(*(fitted._scales(*sample, where) for sample in samples[:8]), strict=True)
-        fitted.weights = dataclasses.replace(
-            draft,
-            scale=np.mean(scales, axis=0),
-            needlet_scale=np.mean(needlet_scales, axis=0),
-            error=float(np.mean(errors)),
-        )
+        error = np.mean([fitted._median_error(*sample, where) for sample in samples[:8]])
+        fitted.weights = dataclasses.replace(fitted.weights, error=float(error))
         return fitted
 
     def with_weights(self, weights: LinearWeights) -> "LinearEstimate":
@@ -146,40 +123,12 @@ class LinearEstimate:
 
         return NeedletCombination(self.needlets, weights, self.ratio)
 
-    def part(self, differences: np.ndarray, scale: int) -> np.ndarray:
-        """One needlet scale's part of differences (channel, nalm), at the target beam, shape (channel, npix), RING."""
-        # The window once for the way there and once for the way back, as in the estimate.
-        transfer = self.needlets.windows[scale] * self.template_transfer
-        return self.needlets.to_maps(differences, scale, transfer, self.layout.nside)
-
-    def differences(self, alm: np.ndarray, estimate: np.ndarray) -> np.ndarray:
-        """Each band less the estimate at the coarser of the two beams [uK_CMB], alm of shape (channel, nalm)."""
-        smoothed = almxfl(np.broadcast_to(estimate, alm.shape), self.estimate_transfer)
-        difference = almxfl(alm, self.band_transfer) - smoothed
-        difference[:, 0] = 0
-        return difference
-
     def _fixed(self) -> LinearWeights:
         if self.weights is None:
             raise RuntimeError("The linear estimate has no weights yet: fit it, or load a checkpoint that holds them.")
         return self.weights
 
-    def _scales(
-        self, observed: np.ndarray, error: np.ndarray, where: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, float]:
-        nside, lmax = self.layout.nside, self.layout.lmax
-        estimate = self(observed)
-        differences = self.differences(observed, estimate)
-        parts = [_median(self.part(differences, j)[:, where]) for j in range(len(self.needlets))]
+    def _median_error(self, observed: np.ndarray, error: np.ndarray, where: np.ndarray) -> np.floating:
         cmb = almxfl((observed - error)[self.finest], self.ratio[self.finest])
-        left = synthesis((estimate - cmb)[None], nside, lmax)
-        return (
-            _median(synthesis(differences, nside, lmax)[:, where]),
-            np.stack(parts),
-            float(_median(left[:, where])[0]),
-        )
-
-
-def _median(maps: np.ndarray) -> np.ndarray:
-    """Median absolute value of each map."""
-    return np.median(np.abs(maps), axis=-1)
+        left = synthesis((self(observed) - cmb)[None], self.layout.nside, self.layout.lmax)[0]
+        return np.median(np.abs(left[where]))

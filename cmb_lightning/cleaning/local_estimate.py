@@ -10,7 +10,7 @@ from cmb_lightning.cleaning.brightness import coarser, place, weights_at
 from cmb_lightning.cleaning.linear import LinearEstimate
 from cmb_lightning.cleaning.local_filter import apply_by_place, wiener
 from cmb_lightning.data.layout import Layout
-from cmb_lightning.sky.transforms import nest_to_ring, ring_to_nest
+from cmb_lightning.sky.transforms import nest_to_ring, ring_to_nest, synthesis
 
 MODES = 100  # least number of modes in a window, from which covariances are taken
 CLIP = 3.0  # standard deviations: what training has not seen moves weights no further than what it has
@@ -23,8 +23,10 @@ class LocalWeights:
     Attributes:
         quietest: Weights of least noise, that sum to one over channels, shape (scale, channel).
         contrast: What makes of the channels' maps as many, less one, that hold no CMB, whose noise has variance one and
-            goes neither with each other's nor with that of the quietest sum, shape (scale, channel - 1, channel).
-        slopes: Of the quietest sum's error on these maps, shape (scale, region, channel - 1).
+            goes neither with each other's nor with that of the quietest sum, shape (scale, mode, channel), mode the
+            channels less one. The foregrounds' parts do not go with each other's either, on average: the first of these
+            modes holds most, the next most of what is left, the last ones next to nothing but noise.
+        slopes: Of the quietest sum's error on these maps, shape (scale, region, mode).
         levels: Log brightness at which each region's slopes hold, shape (region,); linear in between.
         looks: What skies look like on average, see `look`, shape (look,).
         directions: In which skies differ from that, in units of their scatter, shape (look, direction).
@@ -107,22 +109,27 @@ class LocalEstimate:
         estimate[0] = 0
         return estimate, weights
 
-    def by_scale(self, differences: np.ndarray, weights: list[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """The differences' part of each needlet scale [uK_CMB], and each band's weight there in the estimate.
-
-        A relative error of a band's calibration or spectrum leaves that fraction of their product in the estimate.
+    def modes(self, alm: np.ndarray, weights: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """The modes of contrast of each scale, and what of each of them the estimate takes off.
 
         Args:
-            differences: What `LinearEstimate.differences` gives for the estimate, shape (channel, nalm).
+            alm: The bands, shape (channel, nalm).
             weights: What the estimate came with.
 
-        Yields:
-            Maps and weights of one scale, each of shape (channel, npix), NESTED.
+        Returns:
+            The modes, whose noise has a variance of about one, and what is taken off [uK_CMB]; each of shape
+            (scale * mode, npix), NESTED, float32. None of it holds any CMB.
         """
-        npix = 12 * self.layout.nside**2
-        for j, rows in enumerate(weights):
-            maps = ring_to_nest(self.linear.part(differences, j))
-            yield maps, np.repeat(rows, npix // rows.shape[-1], axis=-1)
+        needlets, nside = self.linear.needlets, self.layout.nside
+        modes, taken = [], []
+        for j, (rows, contrast) in enumerate(zip(weights, self.weights.contrast, strict=True)):
+            # The window once for the way there and once for the way back, as in the estimate.
+            scale = needlets.to_scale(alm, j, self.linear.ratio * needlets.windows[j])
+            maps = ring_to_nest(synthesis(contrast.astype(np.float32) @ scale, nside, needlets.top[j]))
+            fractions = np.linalg.pinv(contrast.T) @ (self.weights.quietest[j][:, None] - rows)
+            modes.append(maps)
+            taken.append(maps * fractions.astype(np.float32).repeat(len(maps[0]) // rows.shape[-1], axis=-1))
+        return np.concatenate(modes), np.concatenate(taken)
 
     def uncalibrated(self, alm: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Maps of each scale, and weights that take the channels' calibration for good, each as weights above."""

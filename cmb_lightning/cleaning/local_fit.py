@@ -50,7 +50,7 @@ def fit_local(
     logs = [brightness(observed, linear) for observed, _ in samples]
     empty = {name: np.zeros(one) for name, one in shapes(len(linear.needlets), len(linear.layout.channels)).items()}
     levels = np.quantile(np.concatenate([log[pixels > 0] for log in logs]), QUANTILES)
-    quietest, contrast = _against_noise(linear, noise, [error for _, error in samples[:4]])
+    quietest, contrast = _against_noise(linear, noise, (error for _, error in samples))
     shape = empty["slopes"].shape
     gram, cross = np.zeros((*shape, shape[-1])), np.zeros(shape)
     for (_, error), log in zip(samples, logs, strict=True):
@@ -123,10 +123,11 @@ def _directions(looks: np.ndarray, draws: int, shape: tuple[int, int]) -> dict[s
 def _against_noise(
     linear: LinearEstimate, noise: Iterable[np.ndarray], errors: Iterable[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`quietest` and `contrast` of `LocalWeights`, from the noise's covariance in each scale."""
+    """`quietest` and `contrast` of `LocalWeights`, from covariances of the noise and of all errors in each scale."""
     scales, channels = len(linear.needlets), len(linear.layout.channels)
+    everything = _covariance(linear, errors)
     # Data without noise have some for the sake of the inverse: a ten thousandth of all that is not CMB.
-    covariance = 1e-8 * _covariance(linear, errors) * np.eye(channels) + _covariance(linear, noise)
+    covariance = 1e-8 * everything * np.eye(channels) + _covariance(linear, noise)
     quietest, contrast = np.zeros((scales, channels)), np.zeros((scales, channels - 1, channels))
     for j, top in enumerate(linear.needlets.top):
         use = np.nonzero(linear.ratio[:, top] > 0)[0]
@@ -136,8 +137,9 @@ def _against_noise(
         # The noise of these differences has one direction less than there are channels.
         size = np.sqrt(np.diagonal(own))
         left, singular, _ = np.linalg.svd((less @ np.linalg.cholesky(own)) / size[:, None])
-        kept = left[:, :-1] / singular[:-1] / size[:, None]
-        contrast[j, : len(use) - 1, use] = (kept.T @ less).T
+        white = (left[:, :-1] / singular[:-1] / size[:, None]).T @ less
+        _, modes = np.linalg.eigh(white @ everything[j][np.ix_(use, use)] @ white.T)
+        contrast[j, : len(use) - 1, use] = (modes[:, ::-1].T @ white).T  # NumPy puts the channels first here
     return quietest, contrast
 
 

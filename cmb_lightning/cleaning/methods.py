@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cmb_lightning.cleaning.needlets import default_peaks
 from cmb_lightning.cleaning.preparation import Bands, Differences
 from cmb_lightning.cleaning.trained_linear import TrainedLinear
 from cmb_lightning.data.datasets import Preparation
@@ -33,6 +34,11 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def network_channels(self) -> tuple[int, int]:
         """Channels into and out of the network."""
+
+    @property
+    @abstractmethod
+    def input_rows(self) -> int:
+        """Rows of a prepared sample's `inputs`, and of its `templates` where there are any."""
 
     @abstractmethod
     def preparation(self, linear: TrainedLinear) -> Preparation:
@@ -76,10 +82,12 @@ class Method(nn.Module, ABC):
 class Residual(Method):
     """The network corrects the local estimate from what holds no CMB.
 
-    It sees each band less the estimate, at the coarser of the two beams and compressed with asinh over its median
-    absolute value, and each band's template, what the band puts into the estimate besides the CMB. It says, pixel by
-    pixel, which fraction of each template to subtract from the estimate, and what more. None of this holds any CMB:
-    whatever the network has learned, the CMB passes untouched.
+    It sees the sky in modes of contrast, scale by scale: differences of the bands that hold no CMB, in which the
+    foregrounds come one after the other, from the brightest to the faintest, each as sharp as its own noise allows,
+    where in the bands themselves the brightest would drown all others. They are compressed with asinh over their median
+    absolute value. It sees, too, what the estimate takes off of each, the templates; and says, pixel by pixel, which
+    fraction of each template to subtract besides, and what more. None of this holds any CMB: whatever the network has
+    learned, the CMB passes untouched.
     """
 
     scale: Tensor
@@ -87,20 +95,28 @@ class Residual(Method):
 
     def __init__(self, layout: Layout) -> None:
         super().__init__(layout)
-        self.register_buffer("scale", torch.full((len(layout.channels), 1), torch.nan))
+        modes = len(default_peaks(layout.lmax)) * (len(layout.channels) - 1)
+        self.register_buffer("scale", torch.full((modes, 1), torch.nan))
         self.register_buffer("error", torch.tensor(torch.nan))
 
     @property
     def network_channels(self) -> tuple[int, int]:
-        channels = len(self.layout.channels)
-        return 2 * channels, channels + 1
+        return 2 * self.input_rows, self.input_rows + 1
 
-    def preparation(self, linear: TrainedLinear) -> Preparation:
+    @property
+    def input_rows(self) -> int:
+        return len(self.scale)
+
+    def preparation(self, linear: TrainedLinear) -> Differences:
         return Differences(linear.local())
 
     def learn_scales(self, extremes: Mapping[str, tuple[np.ndarray, np.ndarray]], linear: TrainedLinear) -> None:
-        self.scale.copy_(self._sizes(linear).reshape(-1, 1))
         self.error.copy_(linear.error)
+
+    def learn_pixels(self, skies: Callable[[], Iterable[dict[str, Tensor]]]) -> None:
+        sizes = torch.stack([sky["inputs"].abs().median(dim=-1).values.mean(dim=0) for sky in skies()]).mean(dim=0)
+        # A scale that too few bands reach has modes that are zero.
+        self.scale.copy_(torch.where(sizes > 0, sizes, 1)[:, None])
 
     @property
     def unit(self) -> Tensor:
@@ -119,10 +135,6 @@ class Residual(Method):
                 templates = templates * (1 + DOUBT * _drawn(batch["key"], templates))
             correction = (fractions * templates).sum(dim=1, keepdim=True) + more
             return batch["local"] - self.error * correction
-
-    def _sizes(self, linear: TrainedLinear) -> Tensor:
-        """Median absolute value of each input."""
-        return linear.scale
 
     def _differences(self, batch: dict[str, Tensor]) -> Tensor:
         ratio = batch["inputs"].float() / self.scale
@@ -159,7 +171,11 @@ class Direct(Method):
 
     @property
     def network_channels(self) -> tuple[int, int]:
-        return len(self.layout.channels), len(self.layout.fields)
+        return self.input_rows, len(self.layout.fields)
+
+    @property
+    def input_rows(self) -> int:
+        return len(self.layout.channels)
 
     def preparation(self, linear: TrainedLinear) -> Preparation:
         return Bands()

@@ -61,18 +61,15 @@ class Needlets:
     def __len__(self) -> int:
         return len(self.windows)
 
-    def to_maps(
-        self, alm: np.ndarray, scale: int, transfer: np.ndarray | None = None, nside: int | None = None
-    ) -> np.ndarray:
+    def to_maps(self, alm: np.ndarray, scale: int, transfer: np.ndarray | None = None) -> np.ndarray:
         """Needlet maps of one scale, shape (..., 12 nside_j^2), RING.
 
         Args:
             alm: Coefficients, shape (..., nalm).
             scale: Number of the scale.
             transfer: What to multiply the multipoles with besides, shape (..., lmax + 1).
-            nside: Resolution of the maps; the least that holds the scale when None.
         """
-        return synthesis(self.to_scale(alm, scale, transfer), nside or self.nsides[scale], self.top[scale])
+        return synthesis(self.to_scale(alm, scale, transfer), self.nsides[scale], self.top[scale])
 
     def to_scale(self, alm: np.ndarray, scale: int, transfer: np.ndarray | None = None) -> np.ndarray:
         """Coefficients of one scale up to its highest multipole, with arguments as for `to_maps`."""

@@ -35,7 +35,7 @@ class InHarmonics(Preparation):
 
 
 class Differences(InHarmonics):
-    """For the residual method: the bands less the local estimate, and that estimate.
+    """For the residual method: the local estimate, and differences of the bands that hold no CMB.
 
     Args:
         estimate: The local estimate.
@@ -46,7 +46,10 @@ class Differences(InHarmonics):
         self.estimate = estimate
 
     def finish(self, prepared: np.ndarray) -> dict[str, np.ndarray]:
-        """`inputs` and `templates` (channel, npix), `local` (1, npix): the estimate; [uK_CMB], NESTED, float32."""
+        """`inputs` and `templates` (scale * mode, npix): see `LocalEstimate.modes`; `local` (1, npix): the estimate.
+
+        NESTED, float32; the inputs have noise of variance one, all else is in uK_CMB.
+        """
         return self.sample(prepared, *self.estimate(prepared))
 
     def finish_half(self, prepared: np.ndarray, whole: np.ndarray) -> dict[str, np.ndarray]:
@@ -55,13 +58,8 @@ class Differences(InHarmonics):
 
     def sample(self, prepared: np.ndarray, estimate: np.ndarray, weights: list[np.ndarray]) -> dict[str, np.ndarray]:
         """The entries, from the estimate and its weights."""
-        differences = self.estimate.linear.differences(prepared, estimate)
-        maps = to_maps(np.concatenate([differences, estimate[None]]), self.layout)
-        return {
-            "inputs": maps[:-1],
-            "templates": sum(part * own for part, own in self.estimate.by_scale(differences, weights)),
-            "local": maps[-1:],
-        }
+        modes, taken = self.estimate.modes(prepared, weights)
+        return {"inputs": modes, "templates": taken, "local": to_maps(estimate[None], self.layout)}
 
 
 class Bands(Preparation):

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from cmb_lightning.cleaning.by_scale import ByScale  # noqa: F401  known by its name
 from cmb_lightning.cleaning.classical import PixelILC
 from cmb_lightning.cleaning.each_field import each_field
 from cmb_lightning.cleaning.error_bars import Cleaned, ErrorBars, predictive

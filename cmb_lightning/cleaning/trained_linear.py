@@ -30,8 +30,6 @@ class TrainedLinear(nn.Module):
     weights: Tensor
     levels: Tensor
     pair: Tensor
-    scale: Tensor
-    needlet_scale: Tensor
     error: Tensor
 
     def __init__(self, layout: Layout, regions: int = 8) -> None:
@@ -41,8 +39,6 @@ class TrainedLinear(nn.Module):
         self.register_buffer("weights", torch.full((scales, regions, channels), torch.nan, dtype=torch.float64))
         self.register_buffer("levels", torch.full((regions,), torch.nan, dtype=torch.float64))
         self.register_buffer("pair", torch.zeros(2, dtype=torch.int64))
-        self.register_buffer("scale", torch.full((channels,), torch.nan))
-        self.register_buffer("needlet_scale", torch.full((scales, channels), torch.nan))
         self.register_buffer("error", torch.tensor(torch.nan))
         for name, shape in shapes(scales, channels).items():
             self.register_buffer(f"local_{name}", torch.full(shape, torch.nan, dtype=torch.float64))
@@ -78,7 +74,7 @@ class TrainedLinear(nn.Module):
         if not self.ready:
             raise RuntimeError("The linear weights are not there: train first, or name a checkpoint with --ckpt_path.")
         pair = tuple(self.pair.tolist())
-        arrays = {name: getattr(self, name).cpu().numpy() for name in ("weights", "levels", "scale", "needlet_scale")}
+        arrays = {name: getattr(self, name).cpu().numpy() for name in ("weights", "levels")}
         weights = LinearWeights(**arrays, pair=pair, error=float(self.error))
         return LinearEstimate(self.untrained.layout, weights, self.untrained.peaks, self.untrained.regions)
 

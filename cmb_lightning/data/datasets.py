@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from cmb_lightning.data.layout import Layout
 from cmb_lightning.data.mixing import Mix, draw_mix
 from cmb_lightning.data.reading import Read, add_up
 from cmb_lightning.data.splits import SplitData
@@ -40,6 +42,20 @@ class Preparation(Protocol):
     def target(self, maps: np.ndarray) -> np.ndarray:
         """The truth, shape (field, pixel), NESTED, as the method makes it: unchanged, unless it says otherwise."""
         return maps
+
+    def fields(self, layout: Layout, rows: int) -> list[str]:
+        """The field of each row of an entry that has so many, where E and B are in the places of Q and U.
+
+        Raises:
+            ValueError: The rows are neither the channels nor the fields.
+        """
+        if len(layout.fields) == 1:
+            return list(layout.fields) * rows
+        if rows == len(layout.fields):
+            return list(layout.fields)
+        if rows == len(layout.channels):
+            return [channel.rpartition("_")[2] for channel in layout.channels]
+        raise ValueError(f"{rows} rows are neither the {len(layout.channels)} channels nor the fields.")
 
 
 class Unprepared(Preparation):
@@ -161,7 +177,8 @@ class MixedDataset(Dataset):
         sample: dict[str, Any] = self._entries(mix, sky)
         sample["target"] = self._preparation.target(self._data.cache.read(mix.cmb, ("target",))["target"])
         if self._symmetries:
-            sample = transform(sample, draw_symmetry(self._seed, epoch, index), self._data.cache.layout)
+            symmetry = draw_symmetry(self._seed, epoch, index)
+            sample = transform(sample, symmetry, partial(self._preparation.fields, self._data.cache.layout))
         return {**sample, "index": np.int64(index)}
 
     def _mix(self, key: tuple[int, int]) -> Mix:

@@ -1,12 +1,12 @@
 """The exact symmetries of HEALPix: 16 skies from each one, without interpolation."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from cmb_lightning.data.layout import Layout
 from cmb_lightning.data.mixing import stream
 
 ODD_FIELDS = frozenset("UB")
@@ -59,30 +59,22 @@ def draw_symmetry(seed: int, epoch: int, index: int) -> Symmetry:
     return SYMMETRIES[int(stream("symmetry", seed, epoch, index).integers(len(SYMMETRIES)))]
 
 
-def transform(sample: dict[str, Any], symmetry: Symmetry, layout: Layout) -> dict[str, Any]:
+def transform(sample: dict[str, Any], symmetry: Symmetry, fields: Callable[[int], list[str]]) -> dict[str, Any]:
     """The sample of another sky: all its maps, with the sign of U and B; what is no map stays.
 
     Args:
-        sample: Entries by name. Those of shape (row, npix), NESTED, are maps, with a row for each channel or for each
-            field of the target; a preparation that makes E and B puts them in the place of Q and U.
+        sample: Entries by name. Those of shape (row, npix), NESTED, are maps.
         symmetry: What is done.
-        layout: Of the maps.
-
-    Raises:
-        ValueError: The rows of maps are neither the channels nor the fields.
+        fields: Tells the field of each row of an entry with so many.
     """
-    fields = {len(layout.channels): [name.rpartition("_")[2] for name in layout.channels]}
-    fields[len(layout.fields)] = list(layout.fields)
     made = {}
     for name, value in sample.items():
-        if not isinstance(value, np.ndarray) or value.ndim != 2 or value.shape[1] != layout.npix:
+        if not isinstance(value, np.ndarray) or value.ndim != 2:
             made[name] = value
             continue
-        if len(value) not in fields:
-            raise ValueError(f"{name} has {len(value)} rows: symmetries know {len(layout.channels)} channels only.")
         made[name] = symmetry(value)
         if symmetry.mirrors:
-            made[name][[field in ODD_FIELDS for field in fields[len(value)]]] *= -1
+            made[name][[field in ODD_FIELDS for field in fields(len(value))]] *= -1
     return made
 
 

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from cmb_lightning.cleaning.combination import unit_weights
+from cmb_lightning.cleaning.linear import LinearEstimate
 from cmb_lightning.cleaning.local_estimate import LocalEstimate, scale_maps
 from cmb_lightning.cleaning.local_filter import apply_by_place, wiener
 from cmb_lightning.cleaning.local_fit import calibrated, fit_local
 from cmb_lightning.cleaning.preparation import harmonics, to_maps
 from cmb_lightning.sky.transforms import almxfl, synthesis
-from tests.cleaning.toy import BEAMS, LAW, LAYOUT, LMAX, NSIDE, gaussian, known, sky, trained
+from tests.cleaning.toy import BEAMS, LAW, LAYOUT, LMAX, NOISE, NSIDE, gaussian, known, sky, trained
 
 
 def rms(alm: np.ndarray) -> float:
@@ -106,26 +107,66 @@ def test_foregrounds_of_one_spectrum_are_taken_off_wherever_they_are(estimate):
     assert rms(fixed(observed)[0]) < 0.05 * rms(almxfl(bright, BEAMS[-1]))
 
 
-def test_bright_errors_are_those_of_the_templates(estimate):
-    """A band's calibration error leaves that fraction of its template in the estimate, at these weights."""
+def test_modes_hold_no_cmb(estimate):
+    parts, other = sky(7), sky(8)
+    with_cmb = parts["observed"] + other["cmb"]
+    after, before = (estimate.modes(alm, estimate(alm)[1]) for alm in (with_cmb, parts["observed"]))
+    # Next to what the CMB would be in any of them, had it not been taken out: its size over the least noise of a band.
+    unit = rms(other["truth"]) / NOISE.max()
+    assert np.abs(after[0] - before[0]).max() < 1e-3 * unit
+    assert np.abs(after[1] - before[1]).std() < 1e-3 * rms(other["truth"])
+
+
+def test_foregrounds_come_mode_by_mode(estimate):
+    """The skies of the fit have one bright foreground, and a little of what its spectrum varies by."""
+    scales, modes = estimate.weights.contrast.shape[:2]
+    sizes = np.zeros((scales, modes))
+    for seed in range(8):
+        observed = sky(seed)["observed"]
+        maps, _ = estimate.modes(observed, estimate(observed)[1])
+        assert maps.shape == (scales * modes, 12 * NSIDE**2) and maps.dtype == np.float32
+        sizes += maps.std(axis=1).reshape(scales, modes) / 8
+    assert (sizes[:, 0] > 3 * sizes[:, 1]).all() and (sizes[:, 1:-1] > 0.9 * sizes[:, 2:]).all()
+    assert 0.4 < sizes[-1, -1] < 1.1  # where foregrounds are faint, noise of variance one in part of the multipoles
+
+
+def test_what_is_taken_off_is_what_the_quietest_sum_has_too_much(estimate):
     observed = sky(9)["observed"]
-    before, weights = estimate(observed)
-    differences = estimate.linear.differences(observed, before)
-    templates = sum(part * own for part, own in estimate.by_scale(differences, weights))
-    assert templates.shape == (len(LAW), 12 * NSIDE**2)
-    for channel in (0, 3):
-        error = 0.01 * observed[channel]
-        left = 0
-        for scale, own in enumerate(weights):
-            part = np.zeros_like(observed)
-            part[channel] = error
-            maps = scale_maps(part, scale, estimate.linear)
-            alm = estimate.linear.needlets.to_alm(
-                healpy.reorder((own * maps).sum(0), n2r=True)[None].astype(np.float32), scale
-            )
-            left = left + alm[0]
-        found = to_maps(left[None], LAYOUT)[0] / 0.01
-        assert np.corrcoef(found, templates[channel])[0, 1] > 0.97
+    cleaned, weights = estimate(observed)
+    quietest = 0
+    for scale, own in enumerate(estimate.weights.quietest):
+        maps = healpy.reorder(own @ scale_maps(observed, scale, estimate.linear), n2r=True)
+        quietest = quietest + estimate.linear.needlets.to_alm(maps[None].astype(np.float32), scale)[0]
+    quietest[0] = 0
+    too_much = to_maps((quietest - cleaned)[None], LAYOUT)[0]
+    _, taken = estimate.modes(observed, weights)
+    assert too_much.std() > 10 * rms(cleaned - sky(9)["truth"])
+    # Weights that vary within a scale's beam do not commute with its window.
+    assert np.std(taken.sum(0) - too_much) < 0.02 * too_much.std()
+
+
+def test_modes_are_taken_with_the_bands_true_windows():
+    """Contrasts of Gaussians of the same widths would hold percents of the CMB."""
+    windows = np.stack([beam**power for beam, power in zip(BEAMS, (0.8, 1.1, 0.9, 1.0), strict=True)])
+    true = replace(LAYOUT, windows=tuple(tuple(window.tolist()) for window in windows))
+    skies = [sky(seed, beams=windows) for seed in range(8)]
+    pairs = [(parts["observed"], parts["observed"] - parts["cmb"]) for parts in skies]
+    other, held = sky(8, beams=windows)["cmb"], {}
+    for name, layout in (("true", true), ("Gaussian", LAYOUT)):
+        linear = LinearEstimate(layout, regions=4).fit(pairs)
+        local = fit_local(linear, pairs, [parts["noise"] for parts in skies])
+        _, weights = local(skies[0]["observed"])
+        held[name] = np.abs(local.modes(other, weights)[0]).max()
+    assert held["true"] < 1e-3 * held["Gaussian"]
+
+
+def test_a_half_is_seen_by_the_weights_of_all_data(estimate):
+    """What is taken off is linear in the data, once the weights are given."""
+    parts, other = sky(3), sky(4)
+    _, weights = estimate(parts["observed"])
+    both = [estimate.modes(alm, weights) for alm in (parts["observed"] + other["noise"], parts["observed"])]
+    for sum_, one, noise in zip(*both, estimate.modes(other["noise"], weights), strict=True):
+        np.testing.assert_allclose(sum_ - one, noise, atol=1e-4 * np.abs(sum_).max())
 
 
 def test_data_without_noise_can_be_cleaned(estimate):

@@ -4,7 +4,7 @@ import scipy.stats
 import torch
 from torch import nn
 
-from cmb_lightning.cleaning.methods import DOUBT, Direct, Residual
+from cmb_lightning.cleaning.methods import DOUBT, Direct, Method, Residual
 from cmb_lightning.cleaning.preparation import to_maps
 from cmb_lightning.cleaning.task import CleaningTask
 from cmb_lightning.cleaning.trained_linear import TrainedLinear
@@ -16,9 +16,9 @@ from tests.cleaning.toy import LAYOUT, sky, trained
 class RandomNet(nn.Module):
     """Any network at all: here one that mixes channels and neighbours without restraint."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, method: Method) -> None:
         super().__init__()
-        self.mix = nn.Conv1d(2 * channels, channels + 1, 7, padding=3)
+        self.mix = nn.Conv1d(*method.network_channels, 7, padding=3)
 
     def forward(self, x):
         return torch.sin(self.mix(x))
@@ -29,30 +29,35 @@ def linear() -> TrainedLinear:
     return trained()
 
 
-def clean(method, linear, network, observed: np.ndarray) -> torch.Tensor:
+def prepared(method, linear, maps: np.ndarray) -> dict[str, torch.Tensor]:
     preparation = method.preparation(linear)
-    maps = to_maps(observed, LAYOUT)
     sample = preparation.finish(preparation.prepare(maps))
+    return {name: torch.from_numpy(value)[None] for name, value in sample.items()}
+
+
+def clean(method, linear, network, observed: np.ndarray) -> torch.Tensor:
     with torch.no_grad():
-        return method(network, {name: torch.from_numpy(value)[None] for name, value in sample.items()})
+        return method(network, prepared(method, linear, to_maps(observed, LAYOUT)))
 
 
 def residual(linear) -> Residual:
     method = Residual(LAYOUT)
     method.learn_scales({}, linear)
+    method.learn_pixels(lambda: (prepared(method, linear, to_maps(sky(seed)["observed"], LAYOUT)) for seed in (1, 2)))
     return method
 
 
 def test_whatever_the_network_the_cmb_passes_the_residual_method(linear):
     torch.manual_seed(0)
-    network = RandomNet(len(LAYOUT.channels))
     method = residual(linear)
+    network = RandomNet(method)
     parts, other = sky(11), sky(12)
-    response = clean(method, linear, network, parts["observed"] + other["cmb"]) - clean(
-        method, linear, network, parts["observed"]
-    )
+    before = clean(method, linear, network, parts["observed"])
+    response = clean(method, linear, network, parts["observed"] + other["cmb"]) - before
     truth = torch.from_numpy(to_maps(other["truth"][None], LAYOUT))[None]
     assert float((response - truth).std()) < 1e-3 * float(truth.std())
+    alone = torch.from_numpy(to_maps(linear.local()(parts["observed"])[0][None], LAYOUT))[None]
+    assert float((before - alone).std()) > 0.1 * float(method.error)  # it says something
 
 
 def test_training_doubts_templates_one_by_one(linear):
@@ -71,26 +76,24 @@ def test_training_doubts_templates_one_by_one(linear):
 
 def test_an_offset_in_a_band_changes_nothing(linear):
     torch.manual_seed(0)
-    network, method = RandomNet(len(LAYOUT.channels)), residual(linear)
+    method = residual(linear)
+    network = RandomNet(method)
     maps = to_maps(sky(11)["observed"], LAYOUT)
-    preparation = method.preparation(linear)
     outputs = []
     for offset in (0.0, 1000.0):
         shifted = maps + np.float32(offset) * np.eye(len(maps), dtype=np.float32)[2][:, None]
-        sample = preparation.finish(preparation.prepare(shifted))
-        batch = {name: torch.from_numpy(value)[None] for name, value in sample.items()}
         with torch.no_grad():
-            outputs.append(method(network, batch))
+            outputs.append(method(network, prepared(method, linear, shifted)))
     assert float((outputs[1] - outputs[0]).abs().max()) < 2e-3 * float(outputs[0].std())
 
 
 def test_a_network_that_says_nothing_leaves_the_local_estimate(linear):
-    parts = sky(11)
+    parts, method = sky(11), residual(linear)
 
     def silent(x):
-        return torch.zeros(len(x), len(LAYOUT.channels) + 1, x.shape[-1])
+        return torch.zeros(len(x), method.network_channels[1], x.shape[-1])
 
-    cleaned = clean(residual(linear), linear, silent, parts["observed"])
+    cleaned = clean(method, linear, silent, parts["observed"])
     expected = to_maps(linear.local()(parts["observed"])[0][None], LAYOUT)
     np.testing.assert_allclose(cleaned[0].numpy(), expected, atol=1e-3 * expected.std())
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cmb_lightning import checkpointing
-from cmb_lightning.checkpointing import EpochCheckpoint, WholeCheckpointIO, read_checkpoint
+from cmb_lightning.checkpointing import FORMAT, EpochCheckpoint, WholeCheckpointIO, read_checkpoint
 from cmb_lightning.cleaning.task import CleaningTask
 from cmb_lightning.data import publish
 from cmb_lightning.errors import ConfigError
@@ -102,17 +102,17 @@ def test_a_save_that_fails_leaves_the_old_checkpoint(tmp_path, monkeypatch, trou
     monkeypatch.setattr(publish.os, "replace", fail)  # between the temporary file and its name
     with pytest.raises(type(trouble)):
         WholeCheckpointIO().save_checkpoint({"epoch": 2}, path)
-    assert read_checkpoint(path) == {"epoch": 1, "format": 2} and os.listdir(tmp_path) == ["last.ckpt"]
+    assert read_checkpoint(path) == {"epoch": 1, "format": FORMAT} and os.listdir(tmp_path) == ["last.ckpt"]
 
 
 def test_another_format_is_refused_in_one_sentence(trained, monkeypatch):
     last = trained.folder / "run/checkpoints/last.ckpt"
     with monkeypatch.context() as patched:
-        patched.setattr(checkpointing, "FORMAT", 3)
+        patched.setattr(checkpointing, "FORMAT", FORMAT + 1)
         WholeCheckpointIO().save_checkpoint(trained.checkpoint(), last)
     ended = trained("test", "--ckpt_path", last)
     assert ended.status == 2 and len(ended.err.splitlines()) == 1
-    assert "last.ckpt is of format 3" in ended.err and "reads 2" in ended.err
+    assert f"last.ckpt is of format {FORMAT + 1}" in ended.err and f"reads {FORMAT}" in ended.err
     ended = trained("test", "--ckpt_path", "run/checkpoints/epoch0001.ckpt")
     assert ended.status == 0
 

@@ -35,7 +35,7 @@ def test_a_method_is_scored_on_top_of_a_configuration(tmp_path, path):
 
 
 def test_the_model_of_a_configuration_for_networks_is_left_out(tmp_path):
-    app = Application(tmp_path, model={"method": "ByScale"})
+    app = Application(tmp_path, model={"method": "Residual"})
     app.write("method.yaml", {"task": "ClassicalTask", "run": "method", "model": {"method": "PixelILC"}})
     ended = app("test", "--config", "method.yaml")
     assert (ended.status, ended.err) == (0, "") and "pixel ILC" in ended.out

@@ -1,10 +1,15 @@
 """The symmetries against the directions of pixels, and against what they do to harmonic coefficients."""
 
+from dataclasses import replace
+from functools import partial
+
 import healpy
 import numpy as np
 import pytest
 
-from cmb_lightning.cleaning.preparation import Differences, to_maps
+from cmb_lightning.cleaning.fields import FieldPreparation
+from cmb_lightning.cleaning.preparation import Bands, Differences, to_maps
+from cmb_lightning.data.datasets import Unprepared
 from cmb_lightning.data.layout import Layout
 from cmb_lightning.data.symmetries import SYMMETRIES, Symmetry, draw_symmetry, transform
 from cmb_lightning.sky.transforms import (
@@ -21,6 +26,8 @@ from tests.cleaning.toy import LAYOUT, sky, trained
 
 NSIDE, LMAX = 8, 16
 POLARISED = Layout(NSIDE, LMAX, ("30_I", "30_Q", "30_U"), (700.0,) * 3, ("I", "Q", "U"))
+MIXED = replace(POLARISED, channels=("9_I", *POLARISED.channels, "44_I", "44_Q", "44_U"), fwhm=(700.0,) * 7)
+FIELDS = partial(Unprepared().fields, POLARISED)
 
 
 @pytest.mark.parametrize("nside", [1, 2, 16])
@@ -56,7 +63,7 @@ def test_t_e_and_b_are_those_of_the_transformed_sky(symmetry):
     t, e, b = (draw_unit_alm(rng, LMAX) for _ in range(3))
     e[:2] = b[:2] = e[LMAX + 1] = b[LMAX + 1] = 0  # no polarisation below l = 2
     maps = ring_to_nest(np.stack([synthesis(t, NSIDE, LMAX), *synthesis_qu(e, b, NSIDE, LMAX)]))
-    made = transform({"inputs": maps}, symmetry, POLARISED)["inputs"]
+    made = transform({"inputs": maps}, symmetry, FIELDS)["inputs"]
     t_made = analysis(nest_to_ring(made[0]), LMAX, iterations=6)
     e_made, b_made = analysis_qu(*nest_to_ring(made[1:]), LMAX, iterations=6)
     for found, alm, odd in ((t_made, t, False), (e_made, e, False), (b_made, b, True)):
@@ -77,7 +84,7 @@ def test_a_finished_sample_is_that_of_the_transformed_sky(symmetry):
     preparation = Differences(trained().local())
     maps = to_maps(sky(11)["observed"], LAYOUT)
     expected = preparation.finish(preparation.prepare(symmetry(maps)))
-    made = transform(preparation.finish(preparation.prepare(maps)), symmetry, LAYOUT)
+    made = transform(preparation.finish(preparation.prepare(maps)), symmetry, partial(preparation.fields, LAYOUT))
     assert made.keys() == expected.keys()
     for name in expected:
         assert np.allclose(made[name], expected[name], atol=2e-4 * np.abs(expected[name]).max()), name
@@ -86,7 +93,7 @@ def test_a_finished_sample_is_that_of_the_transformed_sky(symmetry):
 def test_only_mirrors_change_the_sign_of_u_and_nothing_that_is_no_map_is_touched():
     sample = {"inputs": np.ones((3, POLARISED.npix), np.float32), "colours": np.arange(2.0), "index": np.int64(3)}
     for symmetry in SYMMETRIES:
-        made = transform(sample, symmetry, POLARISED)
+        made = transform(sample, symmetry, FIELDS)
         assert made["inputs"].dtype == np.float32 and made["inputs"].flags.c_contiguous
         assert made["inputs"][:, 0].tolist() == [1, 1, -1 if symmetry.mirrors else 1]
         assert made["colours"] is sample["colours"] and made["index"] == 3
@@ -95,8 +102,17 @@ def test_only_mirrors_change_the_sign_of_u_and_nothing_that_is_no_map_is_touched
 
 
 def test_rows_of_unknown_fields_are_refused():
-    with pytest.raises(ValueError, match="extra has 5 rows"):
-        transform({"extra": np.zeros((5, POLARISED.npix))}, Symmetry(), POLARISED)
+    with pytest.raises(ValueError, match="5 rows are neither the 3 channels"):
+        transform({"extra": np.zeros((5, POLARISED.npix))}, Symmetry(True), FIELDS)
+
+
+def test_fields_that_are_joined_keep_their_signs():
+    """Four rows of I, and two of E and B each."""
+    preparation = FieldPreparation(MIXED, {field: Bands() for field in "IQU"}, {"I": 4, "Q": 2, "U": 2})
+    mirrored = Symmetry(east_west=True)
+    sample = {"inputs": np.ones((8, MIXED.npix)), "local": np.ones((3, MIXED.npix))}
+    made = transform(sample, mirrored, partial(preparation.fields, MIXED))
+    assert made["inputs"][:, 0].tolist() == [1, 1, 1, 1, 1, 1, -1, -1] and made["local"][:, 0].tolist() == [1, 1, -1]
 
 
 def test_all_are_drawn_alike_by_seed_epoch_and_index():
