@@ -121,15 +121,19 @@ class LocalEstimate:
             (scale * mode, npix), NESTED, float32. None of it holds any CMB.
         """
         needlets, nside = self.linear.needlets, self.layout.nside
-        modes, taken = [], []
+        count = self.weights.contrast.shape[1]
+        modes, taken = np.empty((2, len(weights) * count, 12 * nside**2), np.float32)
         for j, (rows, contrast) in enumerate(zip(weights, self.weights.contrast, strict=True)):
             # The window once for the way there and once for the way back, as in the estimate.
             scale = needlets.to_scale(alm, j, self.linear.ratio * needlets.windows[j])
             maps = ring_to_nest(synthesis(contrast.astype(np.float32) @ scale, nside, needlets.top[j]))
             fractions = np.linalg.pinv(contrast.T) @ (self.weights.quietest[j][:, None] - rows)
-            modes.append(maps)
-            taken.append(maps * fractions.astype(np.float32).repeat(len(maps[0]) // rows.shape[-1], axis=-1))
-        return np.concatenate(modes), np.concatenate(taken)
+            own = slice(j * count, (j + 1) * count)
+            modes[own] = maps
+            np.multiply(
+                maps, fractions.astype(np.float32).repeat(len(maps[0]) // rows.shape[-1], axis=-1), out=taken[own]
+            )
+        return modes, taken
 
     def uncalibrated(self, alm: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Maps of each scale, and weights that take the channels' calibration for good, each as weights above."""

@@ -187,7 +187,10 @@ class HealpixUNet(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Shape (batch, in_channels, pixel) to (batch, out_channels, pixel), NESTED."""
-        images = self.pixels(self.lift(self.faces.fold(maps)))
+        if _saves_memory(self.lift, maps):
+            images = self.pixels(torch.cat([self.lift(face) for face in self.faces.fold_each(maps)]))
+        else:
+            images = self.pixels(self.lift(self.faces.fold(maps)))
         kept = []
         for stage, down in zip(self.way_down, self.downs, strict=True):
             images = stage(images)
@@ -197,4 +200,7 @@ class HealpixUNet(nn.Module):
         for level in reversed(range(len(kept))):
             images = self.way_up[level](self.ups[level](images, kept.pop()))
         with torch.autocast(images.device.type, enabled=False):
-            return self.faces.unfold(self.last(images.to(self.last.weight.dtype)))
+            if not _saves_memory(self.last, maps):
+                return self.faces.unfold(self.last(images.to(self.last.weight.dtype)))
+            said = maps.new_empty((len(maps), self.last.out_features, maps.shape[-1]), dtype=self.last.weight.dtype)
+            return self.faces.unfold_each((self.last(face.to(said.dtype)) for face in images.split(1)), said)

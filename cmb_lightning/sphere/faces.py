@@ -4,6 +4,7 @@ A face image is indexed `[y, x]` with HEALPix's own face coordinates: x grows to
 and the face's number runs 0-3 around the north pole, 4-7 along the equator, 8-11 around the south pole.
 """
 
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -80,6 +81,22 @@ class Faces(nn.Module):
             )
         images = maps.transpose(1, 2).index_select(1, self.order)
         return images.view(batch * N_FACES, self.nside, self.nside, channels).permute(0, 3, 1, 2)
+
+    def fold_each(self, maps: Tensor) -> Iterator[Tensor]:
+        """The same image by image, each of shape (1, channel, nside, nside), of maps too large to be had twice."""
+        order = self.order[: self.nside**2]
+        for pixels in maps.split(1):
+            for face in pixels.split(len(order), dim=2):
+                rows = face.transpose(1, 2).index_select(1, order)
+                yield rows.view(1, self.nside, self.nside, -1).permute(0, 3, 1, 2)
+
+    def unfold_each(self, images: Iterable[Tensor], maps: Tensor) -> Tensor:
+        """Put images, one by one as from `fold_each`, into maps (batch, channel, pixel), and return these."""
+        inverse = self.inverse[: self.nside**2]
+        faces = (face for one in maps for face in one.split(len(inverse), dim=1))
+        for face, image in zip(faces, images, strict=True):
+            face.copy_(image[0].flatten(1)[:, inverse])
+        return maps
 
     def unfold(self, images: Tensor) -> Tensor:
         """Maps of face images: the inverse of `fold`.

@@ -4,6 +4,7 @@ import scipy.stats
 import torch
 from torch import nn
 
+from cmb_lightning.cleaning import methods
 from cmb_lightning.cleaning.methods import DOUBT, Direct, Method, Residual
 from cmb_lightning.cleaning.preparation import to_maps
 from cmb_lightning.cleaning.task import CleaningTask
@@ -63,15 +64,27 @@ def test_whatever_the_network_the_cmb_passes_the_residual_method(linear):
 def test_training_doubts_templates_one_by_one(linear):
     """Fractions that leave nothing together, because the templates cancel, leave something while the network learns."""
     method = residual(linear)
-    templates = torch.tensor([[[4.0, 2.0], [-4.0, -2.0], [0.0, 0.0], [0.0, 0.0]]]) * method.error
+    templates = torch.zeros(1, method.input_rows, 2)
+    templates[0, :2] = torch.tensor([[4.0, 2.0], [-4.0, -2.0]]) * method.error
     batch = {"inputs": templates, "templates": templates, "local": torch.zeros(1, 1, 2)}
-    outputs = torch.tensor([1.0, 1.0, 0.0, 0.0, 0.0])[None, :, None].expand(1, 5, 2)
+    outputs = torch.zeros(1, method.network_channels[1], 2)
+    outputs[:, :2] = 1
     assert not method.cleaned(outputs, batch).any()
     many = {name: values.expand(400, -1, -1) for name, values in batch.items()} | {"key": torch.arange(400)}
     left = method.cleaned(outputs, many)
     assert torch.equal(method.cleaned(outputs, {name: values[7:9] for name, values in many.items()}), left[7:9])
     compressed = 2 * ((1 + torch.tensor([4.0, 2.0])).sqrt() - 1) * method.error
     assert torch.allclose(left.std(0)[0], 2**0.5 * DOUBT * compressed, rtol=0.1)
+
+
+def test_large_maps_are_worked_on_by_row(linear, monkeypatch):
+    torch.manual_seed(0)
+    method = residual(linear)
+    network, batch = RandomNet(method), prepared(method, linear, to_maps(sky(11)["observed"], LAYOUT))
+    with torch.no_grad():
+        usual = method(network, batch)
+        monkeypatch.setattr(methods, "BLOCK", 1)
+        torch.testing.assert_close(method(network, batch), usual, rtol=1e-5, atol=1e-4)
 
 
 def test_an_offset_in_a_band_changes_nothing(linear):
