@@ -62,11 +62,9 @@ class FieldPreparation(InHarmonics):
 
     def fields(self, layout: Layout, rows: int) -> list[str]:
         """See `Preparation.fields`."""
-        return (
-            list(self.rows)
-            if rows == len(self.rows)
-            else [field for field in self.rows for _ in range(self.rows[field])]
-        )
+        if rows == len(self.rows):
+            return list(self.rows)
+        return [field for field, count in self.rows.items() for _ in range(count)]
 
 
 def _joined(samples: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

@@ -18,7 +18,6 @@ DOUBT = 0.3
 """Relative errors of templates in training, whose samples have a `key` for them: a network that lets templates cancel
 each other would trust spectra too much."""
 
-
 BLOCK = 2**22  # numbers of a map's rows that are worked on at a time
 
 
@@ -70,7 +69,7 @@ class Method(nn.Module, ABC):
     def brightness(self, batch: dict[str, Tensor]) -> Tensor:
         """What the errors before training go with, shape (batch, field, npix), NESTED.
 
-        The rms of the templates, what bands put into the estimate besides the CMB; where there are none, nothing.
+        The rms of the templates, what the estimate takes off; where there are none, nothing.
         """
         if "templates" in batch:
             return batch["templates"].float().square().mean(dim=1, keepdim=True).sqrt()

@@ -40,8 +40,7 @@ class CleaningTask(ScoredTask):
 
     Args:
         layout: What the maps look like; the data module gives it.
-        method: How the network is used: `Residual` and `ByScale` correct the local estimate, `Direct` maps bands to
-            the CMB.
+        method: How the network is used: `Residual` corrects the local estimate, `Direct` maps bands to the CMB.
         network: Class of the network; it is given input channels, output channels and nside.
         loss: Class of the loss, taken on (prediction, target) in units of the method's typical error. With the
             likelihood `GaussianLikelihood` the network states error bars too, and the loss is given them.
