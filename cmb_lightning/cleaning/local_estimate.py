@@ -7,12 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from cmb_lightning.cleaning.brightness import coarser, place, weights_at
+from cmb_lightning.cleaning.contradiction import left_behind
 from cmb_lightning.cleaning.linear import LinearEstimate
 from cmb_lightning.cleaning.local_filter import apply_by_place, wiener
 from cmb_lightning.data.layout import Layout
 from cmb_lightning.sky.transforms import nest_to_ring, ring_to_nest, synthesis
 
 MODES = 100  # least number of modes in a window, from which covariances are taken
+BRIGHTEST = 3  # modes of contrast in each scale whose slopes follow the sky
 CLIP = 3.0  # standard deviations: what training has not seen moves weights no further than what it has
 
 
@@ -85,6 +87,11 @@ class LocalEstimate:
         self.linear, self.weights = linear, weights
         self.layout: Layout = linear.layout
 
+    @property
+    def follows(self) -> bool:
+        """Whether weights follow the sky where it contradicts training: those of E and B do."""
+        return self.layout.fields != ("I",)
+
     def __call__(self, alm: np.ndarray, whole: np.ndarray | None = None) -> tuple[np.ndarray, list[np.ndarray]]:
         """The CMB at the target beam, from the bands at their own beams, shape (channel, nalm).
 
@@ -96,18 +103,16 @@ class LocalEstimate:
             Coefficients, shape (nalm,), without monopole; and the weights of each scale, which sum to one over
             channels, shape (channel, 12 nside_j^2), NESTED, float32.
         """
-        maps, weights = self.uncalibrated(alm if whole is None else whole)
+        maps, weights, filters = self.uncalibrated(alm if whole is None else whole)
         looks = np.concatenate([look(own) for own in self.differences(maps, weights)])
         fractions = (self.weights.seen(looks) @ self.weights.response).astype(np.float32)
+        for rows in weights:
+            rows *= 1 + fractions @ rows - fractions[:, None]
+        if self.follows:
+            self._follow(maps, weights, filters)
         if whole is not None:
             maps = [scale_maps(alm, j, self.linear) for j in range(len(maps))]
-        estimate = 0
-        for j, (own, rows) in enumerate(zip(maps, weights, strict=True)):
-            rows *= 1 + fractions @ rows - fractions[:, None]
-            cleaned = nest_to_ring(np.einsum("cp,cp->p", rows, own))
-            estimate = estimate + self.linear.needlets.to_alm(cleaned[None], j)[0]
-        estimate[0] = 0
-        return estimate, weights
+        return self._combined(maps, weights), weights
 
     def modes(self, alm: np.ndarray, weights: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """The modes of contrast of each scale, and what of each of them the estimate takes off.
@@ -135,18 +140,45 @@ class LocalEstimate:
             )
         return modes, taken
 
-    def uncalibrated(self, alm: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Maps of each scale, and weights that take the channels' calibration for good, each as weights above."""
+    def uncalibrated(self, alm: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
+        """For each scale maps, and weights that take the channels' calibration for good, both shaped as weights above.
+
+        And the filters that they come from, see `wiener`.
+        """
         log = brightness(alm, self.linear)
-        found, weights = [], []
+        found, weights, filters = [], [], []
         for j, (nside, places) in enumerate(zip(self.linear.needlets.nsides, windows(self.linear), strict=True)):
             maps, contrast = scale_maps(alm, j, self.linear), self.weights.contrast[j]
             slopes = weights_at(place(coarser(log, nside), self.weights.levels), self.weights.slopes[j])
             # Double precision: the brightest foregrounds are a million times what is to be left of them.
-            taken = contrast.T @ apply_by_place(wiener(contrast @ maps, places), slopes)
+            filters.append(wiener(contrast @ maps, places))
+            taken = contrast.T @ apply_by_place(filters[-1], slopes)
             found.append(maps)
             weights.append((self.weights.quietest[j][:, None] - taken).astype(np.float32))
-        return found, weights
+        return found, weights, filters
+
+    def _follow(self, maps: list[np.ndarray], weights: list[np.ndarray], filters: list[np.ndarray]) -> None:
+        """Change the weights where the estimate contradicts them: it still holds foregrounds that it shows."""
+        templates = []
+        for j, (own, rows, by_place) in enumerate(zip(maps, weights, filters, strict=True)):
+            taken = self.weights.quietest[j] @ own - np.einsum("cp,cp->p", rows, own)
+            seen = apply_by_place(by_place[:, :BRIGHTEST], self.weights.contrast[j] @ own)
+            rings = nest_to_ring(np.concatenate([taken[None], seen]).astype(np.float32))
+            templates.append(self.linear.needlets.to_alm(rings, j))
+        found = left_behind(self._combined(maps, weights), np.concatenate(templates)).reshape(len(maps), -1)
+        for j, (rows, by_place, (again, *slopes)) in enumerate(zip(weights, filters, found, strict=True)):
+            rows -= (again * (self.weights.quietest[j][:, None] - rows)).astype(np.float32)
+            more = self.weights.contrast[j].T @ (slopes @ by_place[:, :BRIGHTEST]).T
+            rows -= more.astype(np.float32).repeat(rows.shape[-1] // len(by_place), axis=-1)
+
+    def _combined(self, maps: list[np.ndarray], weights: list[np.ndarray]) -> np.ndarray:
+        """The weighted sums of all scales, as coefficients without monopole, shape (nalm,)."""
+        estimate = 0
+        for j, (own, rows) in enumerate(zip(maps, weights, strict=True)):
+            cleaned = nest_to_ring(np.einsum("cp,cp->p", rows, own))
+            estimate = estimate + self.linear.needlets.to_alm(cleaned[None], j)[0]
+        estimate[0] = 0
+        return estimate
 
     def differences(self, maps: list[np.ndarray], weights: list[np.ndarray]) -> Iterator[np.ndarray]:
         """The channels' maps of each scale less their weighted sum; zero for channels that do not reach the scale."""

@@ -27,9 +27,9 @@ def wiener(maps: np.ndarray, nside: int) -> np.ndarray:
 
 
 def apply_by_place(filters: np.ndarray, maps: np.ndarray) -> np.ndarray:
-    """Maps (map, npix), NESTED, times the matrix of the place (place, map, map) that a pixel lies in."""
+    """Maps (map, npix), NESTED, times the matrix of the place (place, row, map) that a pixel lies in: (row, npix)."""
     nside = int((len(filters) / 12) ** 0.5)
-    return (filters @ _blocks(maps, nside)).transpose(1, 0, 2).reshape(maps.shape)
+    return (filters @ _blocks(maps, nside)).transpose(1, 0, 2).reshape(filters.shape[1], -1)
 
 
 def _blocks(maps: np.ndarray, nside: int) -> np.ndarray:

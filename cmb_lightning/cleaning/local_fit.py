@@ -86,7 +86,7 @@ def calibrated(
     channels, linear = len(estimate.layout.channels), estimate.linear
     pixels = np.ones(12 * linear.layout.nside**2) if pixels is None else pixels
     for observed, error in samples:
-        maps, weights = estimate.uncalibrated(observed)
+        maps, weights, _ = estimate.uncalibrated(observed)
         found, gram, cross = [], np.zeros((channels, channels)), np.zeros(channels)
         for j, (rows, differences) in enumerate(zip(weights, estimate.differences(maps, weights), strict=True)):
             found.append(look(differences))

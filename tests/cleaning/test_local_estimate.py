@@ -6,6 +6,7 @@ import healpy
 import numpy as np
 import pytest
 
+from cmb_lightning.cleaning import contradiction
 from cmb_lightning.cleaning.combination import unit_weights
 from cmb_lightning.cleaning.linear import LinearEstimate
 from cmb_lightning.cleaning.local_estimate import LocalEstimate, scale_maps
@@ -182,6 +183,69 @@ def test_it_is_the_same_on_maps(estimate):
     observed = sky(3)["observed"]
     again = harmonics(to_maps(observed, LAYOUT), LAYOUT)
     assert rms(estimate(again)[0] - estimate(observed)[0]) < 1e-3 * rms(sky(3)["truth"])
+
+
+class Following(LocalEstimate):
+    """The estimate as of E or B."""
+
+    follows = True
+
+
+@pytest.fixture
+def following(estimate, monkeypatch) -> LocalEstimate:
+    monkeypatch.setattr(contradiction, "FIRST", 2)  # the toy ends at l = 32
+    return Following(estimate.linear, estimate.weights)
+
+
+def test_weights_of_e_and_b_follow_and_those_of_t_do_not(estimate):
+    layout = replace(LAYOUT, channels=tuple(name.replace("I", "U") for name in LAYOUT.channels), fields=("U",))
+    assert LocalEstimate(LinearEstimate(layout, estimate.linear.weights, regions=4), estimate.weights).follows
+    assert not estimate.follows
+
+
+def test_weights_follow_a_sky_that_contradicts_training(estimate, following):
+    """A second foreground, which looks like the first where it is seen without the CMB, is as bright as the CMB."""
+    fixed, followed = [], []
+    for seed in range(100, 106):
+        parts = sky(seed)
+        like = parts["foregrounds"][3] / LAW[3]
+        truth, odd = parts["truth"], almxfl(np.broadcast_to(0.3 * like, (4, like.size)), BEAMS / BEAMS[3])
+        fixed.append(rms(estimate(parts["observed"] + odd)[0] - truth))
+        left, weights = following(parts["observed"] + odd)
+        followed.append(rms(left - truth))
+        assert all(np.abs(own.sum(0) - 1).max() < 1e-3 for own in weights)
+    assert np.mean(followed) < 0.5 * np.mean(fixed)
+
+
+def test_weights_stay_where_the_sky_does_not_contradict_training(estimate, following, monkeypatch):
+    """What passes for foregrounds by chance is the CMB itself."""
+    skies = [sky(seed) for seed in range(100, 110)]
+
+    def lost() -> float:
+        """The part of the CMB that is missing: what is odd in it, against it."""
+        found = []
+        for parts in skies:
+            background, truth = parts["observed"] - parts["cmb"], parts["truth"]
+            one, other = (following(background + sign * parts["cmb"])[0] for sign in (1, -1))
+            found.append((np.vdot(truth, truth - (one - other) / 2) / np.vdot(truth, truth)).real)
+        return np.mean(found)
+
+    def error(of: LocalEstimate) -> float:
+        return np.mean([rms(of(parts["observed"])[0] - parts["truth"]) for parts in skies])
+
+    shrunk, before, after = lost(), error(estimate), error(following)
+    monkeypatch.setattr(contradiction, "SURE", 0.0)
+    assert abs(shrunk) < 0.5 * lost() and error(following) > 1.1 * before
+    assert after < 1.05 * before
+
+
+def test_weights_that_followed_are_those_that_the_estimate_was_made_with(following):
+    parts, other = sky(7), sky(8)
+    whole, weights = following(parts["observed"])
+    again, own = following(parts["observed"] + other["cmb"], parts["observed"])
+    assert rms(again - whole - other["truth"]) < 1e-3 * rms(other["truth"])
+    for expected, found in zip(weights, own, strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 def miscalibrated(seeds: range):
