@@ -89,7 +89,7 @@ class Residual(Method):
     where in the bands themselves the brightest would drown all others. They are compressed with asinh over their median
     absolute value. It sees, too, what the estimate takes off of each, the templates; and says, pixel by pixel, which
     fraction of each template to subtract besides, and what more. None of this holds any CMB: whatever the network has
-    learned, the CMB passes untouched.
+    learned, the CMB passes untouched, in E and B by the weights of the sky at hand (see `LocalEstimate`).
     """
 
     scale: Tensor
