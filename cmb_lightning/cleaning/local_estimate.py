@@ -82,9 +82,8 @@ class LocalEstimate:
     that come from a map with its CMB, a little of it goes with them (the ILC bias): on the trial in polarisation 0.1 to
     0.5 % at l = 12 to 40, less above and none below. Held fixed, they too let the CMB pass untouched.
 
-    To take foregrounds off with
-    differences of bands is internal template fitting (SEVEM: Fernandez-Cobos et al. 2012); to tell them from noise by
-    covariances around each place in needlet scales is from GNILC (Remazeilles et al. 2011).
+    To take foregrounds off with differences of bands is internal template fitting (SEVEM: Fernandez-Cobos et al. 2012);
+    to tell them from noise by covariances around each place in needlet scales is from GNILC (Remazeilles et al. 2011).
 
     Args:
         linear: The trained linear estimate, whose scales and measure of brightness are used.
