@@ -134,3 +134,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(130)
     except SystemExit as leaving:
         sys.exit(130 if isinstance(leaving.__context__, KeyboardInterrupt) else leaving.code)  # Lightning says 1
+    else:
+        # Gloo's threads, left alone, now and then abort a process as it ends.
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()

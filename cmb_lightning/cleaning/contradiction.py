@@ -47,7 +47,7 @@ def left_behind(estimate: np.ndarray, templates: np.ndarray) -> np.ndarray:
 def _whitening(alm: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     """What makes of coefficients (..., nalm) real numbers (..., 2 nalm): of those given, all of variance one.
 
-    The spectrum is that of multipoles and their neighbours together. Below `FIRST`, and where there is none, all is zero.
+    The spectrum is that of multipoles and their neighbours together. Below `FIRST`, and where there is none, all is 0.
     """
     cl = alm2cl(alm)
     ell = np.arange(len(cl))

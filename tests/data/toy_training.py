@@ -89,6 +89,7 @@ def main(root: str, trouble: str) -> None:
     runner.test(model, data, verbose=False)
     runner.predict(model, data, return_predictions=False)
     Path(root, f"notes{runner.global_rank}.json").write_text(json.dumps(model.notes))
+    torch.distributed.destroy_process_group()  # as the command does
 
 
 if __name__ == "__main__":
