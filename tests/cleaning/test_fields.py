@@ -59,8 +59,11 @@ def clean(
 ) -> np.ndarray:
     """I, E and B, shape (field, npix); with the weights of `whole`, where it is given."""
     preparation = method.preparation(linear)
-    whole = maps if whole is None else whole
-    sample = preparation.finish_half(preparation.prepare(maps), preparation.prepare(whole))
+    prepared = preparation.prepare(maps)
+    if whole is None:
+        sample = preparation.finish(prepared)
+    else:
+        sample = preparation.finish_half(prepared, preparation.prepare(whole))
     with torch.no_grad():
         return method(network, {name: torch.from_numpy(value)[None] for name, value in sample.items()})[0].numpy()
 
@@ -116,6 +119,20 @@ def test_whatever_the_network_the_cmb_passes_in_every_field(linear, fields):
     left = (after - before - truth).std(axis=1)
     assert (left < 1e-3 * truth.std(axis=1)).all()
     assert (np.std(to_fields(after - before, layout(fields)) - other["target"], axis=1) < 1e-3 * truth.std()).all()
+
+
+@pytest.mark.parametrize("fields", ["IQU"], indirect=True, scope="module")
+def test_whatever_the_network_the_cmb_passes_in_t_though_weights_are_the_sky_s_own(linear, fields):
+    """Its weights follow from differences alone, and no other field sees it."""
+    torch.manual_seed(0)
+    method = joint(linear)
+    network = RandomNet(*method.network_channels)
+    maps, other = observed(11, fields), sky(12, fields)
+    with_cmb = maps.copy()
+    with_cmb[layout(fields).rows("I")] += other["cmb"][layout(fields).rows("I")]
+    before, after = (clean(method, linear, network, one) for one in (maps, with_cmb))
+    assert (after - before - other["target"])[0].std() < 1e-3 * other["target"][0].std()
+    assert np.abs(after - before)[1:].max() < 1e-3 * other["target"][0].std()
 
 
 def test_a_network_that_says_nothing_leaves_each_field_s_own_estimate(linear, fields):
