@@ -115,10 +115,11 @@ class LocalEstimate:
         fractions = (self.weights.seen(looks) @ self.weights.response).astype(np.float32)
         for rows in weights:
             rows *= 1 + fractions @ rows - fractions[:, None]
-        if self.follows:
-            self._follow(maps, weights, filters)
+        followed = self._follow(maps, weights, filters) if self.follows else None
         if whole is not None:
             maps = [scale_maps(alm, j, self.linear) for j in range(len(maps))]
+        elif followed is not None:
+            return followed, weights
         return self._combined(maps, weights), weights
 
     def modes(self, alm: np.ndarray, weights: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -164,19 +165,27 @@ class LocalEstimate:
             weights.append((self.weights.quietest[j][:, None] - taken).astype(np.float32))
         return found, weights, filters
 
-    def _follow(self, maps: list[np.ndarray], weights: list[np.ndarray], filters: list[np.ndarray]) -> None:
-        """Change the weights where the estimate contradicts them: it still holds foregrounds that it shows."""
-        templates = []
+    def _follow(self, maps: list[np.ndarray], weights: list[np.ndarray], filters: list[np.ndarray]) -> np.ndarray:
+        """Change the weights where the estimate contradicts them: it still holds foregrounds that it shows.
+
+        Returns:
+            The estimate with the new weights, as `_combined` makes it.
+        """
+        estimate, templates = self._combined(maps, weights), []
         for j, (own, rows, by_place) in enumerate(zip(maps, weights, filters, strict=True)):
             taken = self.weights.quietest[j] @ own - np.einsum("cp,cp->p", rows, own)
             seen = apply_by_place(by_place[:, :BRIGHTEST], self.weights.contrast[j] @ own)
             rings = nest_to_ring(np.concatenate([taken[None], seen]).astype(np.float32))
             templates.append(self.linear.needlets.to_alm(rings, j))
-        found = left_behind(self._combined(maps, weights), np.concatenate(templates)).reshape(len(maps), -1)
-        for j, (rows, by_place, (again, *slopes)) in enumerate(zip(weights, filters, found, strict=True)):
+        templates = np.concatenate(templates)
+        templates[:, 0] = 0  # the estimate has no monopole
+        found = left_behind(estimate, templates)
+        each = found.reshape(len(maps), -1)
+        for j, (rows, by_place, (again, *slopes)) in enumerate(zip(weights, filters, each, strict=True)):
             rows -= (again * (self.weights.quietest[j][:, None] - rows)).astype(np.float32)
             more = self.weights.contrast[j].T @ (slopes @ by_place[:, :BRIGHTEST]).T
             rows -= more.astype(np.float32).repeat(rows.shape[-1] // len(by_place), axis=-1)
+        return estimate - (found @ templates).astype(estimate.dtype)
 
     def _combined(self, maps: list[np.ndarray], weights: list[np.ndarray]) -> np.ndarray:
         """The weighted sums of all scales, as coefficients without monopole, shape (nalm,)."""
