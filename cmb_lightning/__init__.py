@@ -6,14 +6,9 @@ The parts, for notebooks and scripts, are loaded when they are first used:
 """
 
 import importlib
-import os
 from typing import Any
 
 from cmb_lightning.version import __version__
-
-# Threads of torch that wait for each other sleep, where torch is not loaded yet: by default they keep cores busy that
-# the thread which makes the next batch needs. Training steps on two cores take 0.6 of the time.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 _PARTS = {
     "Instrument": "sky",

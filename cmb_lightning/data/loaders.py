@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from cmb_lightning.data.batches import collate
@@ -13,7 +14,8 @@ from cmb_lightning.data.workers import outlive_signals
 class AheadLoader(DataLoader):
     """A DataLoader whose next batch, where it has no workers, is made by a thread while this one is used.
 
-    Transforms and reading leave Python's lock alone, so it takes a processor's idle time, or that of waiting for a GPU.
+    Transforms and reading leave Python's lock alone. Meanwhile torch has a thread less, so that there is a core for it:
+    were there none, all of torch's threads would wait for the one whose core it takes, again and again in each layer.
     """
 
     def __iter__(self) -> Iterator[Any]:
@@ -22,11 +24,16 @@ class AheadLoader(DataLoader):
 
     @staticmethod
     def _ahead(batches: Iterator[Any]) -> Iterator[Any]:
-        with ThreadPoolExecutor(1, "loader") as thread:
-            following = thread.submit(next, batches, None)
-            while (batch := following.result()) is not None:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(max(1, threads - 1))
+        try:
+            with ThreadPoolExecutor(1, "loader") as thread:
                 following = thread.submit(next, batches, None)
-                yield batch
+                while (batch := following.result()) is not None:
+                    following = thread.submit(next, batches, None)
+                    yield batch
+        finally:
+            torch.set_num_threads(threads)
 
 
 def make_loader(

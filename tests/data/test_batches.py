@@ -82,3 +82,27 @@ def test_loading_ahead_leaves_the_random_numbers_as_a_loader_does():
         assert len([*kind(Rows(), sampler=range(4), batch_size=2, collate_fn=collate)]) == 2
         states.append(torch.get_rng_state())
     assert torch.equal(*states)
+
+
+@pytest.mark.parametrize(("threads", "left"), [(3, 2), (1, 1)])
+@pytest.mark.parametrize("end", ["all used", "closed", "failed"])
+def test_torch_leaves_a_core_to_the_thread_that_loads(threads, left, end):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        batches = iter(
+            AheadLoader(Rows(), sampler=range(6 if end == "failed" else 4), batch_size=2, collate_fn=collate)
+        )
+        assert torch.get_num_threads() == threads
+        next(batches)
+        assert torch.get_num_threads() == left
+        if end == "closed":
+            batches.close()
+        elif end == "failed":
+            with pytest.raises(FileNotFoundError):
+                list(batches)
+        else:
+            list(batches)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
