@@ -87,9 +87,10 @@ class Residual(Method):
     It sees the sky in modes of contrast, scale by scale: differences of the bands that hold no CMB, in which the
     foregrounds come one after the other, from the brightest to the faintest, each as sharp as its own noise allows,
     where in the bands themselves the brightest would drown all others. They are compressed with asinh over their median
-    absolute value. It sees, too, what the estimate takes off of each, the templates; and says, pixel by pixel, which
-    fraction of each template to subtract besides, and what more. None of this holds any CMB: whatever the network has
-    learned, the CMB passes untouched, in E and B by the weights of the sky at hand (see `LocalEstimate`).
+    absolute value. It sees, too, what the estimate takes off of each, the templates, but for that of the second mode; and
+    says, pixel by pixel, which fraction of each template to subtract besides, and what more. None of this holds any CMB:
+    whatever the network has learned, the CMB passes untouched, in E and B by the weights of the sky at hand (see
+    `LocalEstimate`).
     """
 
     scale: Tensor
@@ -97,13 +98,16 @@ class Residual(Method):
 
     def __init__(self, layout: Layout) -> None:
         super().__init__(layout)
-        modes = len(default_peaks(layout.lmax)) * (len(layout.channels) - 1)
-        self.register_buffer("scale", torch.full((modes, 1), torch.nan))
+        scales, modes = len(default_peaks(layout.lmax)), len(layout.channels) - 1
+        # What there is to gain from the second mode's templates holds for the spectra of the training only: under others
+        # a network that sees them does harm, the more the longer it has trained.
+        self.seen = [row for row in range(scales * modes) if row % modes != 1]
+        self.register_buffer("scale", torch.full((scales * modes, 1), torch.nan))
         self.register_buffer("error", torch.tensor(torch.nan))
 
     @property
     def network_channels(self) -> tuple[int, int]:
-        return 2 * self.input_rows, self.input_rows + 1
+        return self.input_rows + len(self.seen), self.input_rows + 1
 
     @property
     def input_rows(self) -> int:
@@ -127,11 +131,12 @@ class Residual(Method):
     def inputs(self, batch: dict[str, Tensor]) -> Tensor:
         # float32 outside autocast: the differences span five orders of magnitude
         with torch.autocast(batch["inputs"].device.type, enabled=False):
-            seen = torch.cat([batch["inputs"].float(), batch["templates"].float()], dim=1)
-            modes, templates = seen.split(self.input_rows, dim=1)
+            inputs, templates = batch["inputs"], batch["templates"]
+            seen = inputs.new_empty((len(inputs), self.network_channels[0], inputs.shape[-1]), dtype=torch.float32)
+            modes, taken = seen[:, : self.input_rows], seen[:, self.input_rows :]
             for rows in self._blocks(batch):
-                modes[:, rows] = _asinh(modes[:, rows] / self.scale[rows])
-                templates[:, rows] = self._compressed(templates[:, rows])
+                modes[:, rows] = _asinh(inputs[:, rows].float() / self.scale[rows])
+                taken[:, rows] = self._compressed(templates[:, self.seen[rows]].float())
             return seen
 
     def cleaned(self, outputs: Tensor, batch: dict[str, Tensor]) -> Tensor:
