@@ -73,22 +73,25 @@ class Faces(nn.Module):
         Raises:
             ValueError: If the maps have another nside.
         """
-        batch, channels, pixels = maps.shape
-        if pixels != self.order.numel():
-            raise ValueError(
-                f"a map of {pixels} pixels does not fit nside={self.nside}, which has {self.order.numel()}: "
-                "give the network the nside of its maps."
-            )
-        images = maps.transpose(1, 2).index_select(1, self.order)
-        return images.view(batch * N_FACES, self.nside, self.nside, channels).permute(0, 3, 1, 2)
+        self._check(maps)
+        return self._images(maps, self.order)
 
     def fold_each(self, maps: Tensor) -> Iterator[Tensor]:
         """The same image by image, each of shape (1, channel, nside, nside), of maps too large to be had twice."""
+        self._check(maps)
         order = self.order[: self.nside**2]
-        for pixels in maps.split(1):
-            for face in pixels.split(len(order), dim=2):
-                rows = face.transpose(1, 2).index_select(1, order)
-                yield rows.view(1, self.nside, self.nside, -1).permute(0, 3, 1, 2)
+        return (self._images(face, order) for one in maps.split(1) for face in one.split(len(order), dim=2))
+
+    def _check(self, maps: Tensor) -> None:
+        if maps.shape[-1] != self.order.numel():
+            raise ValueError(
+                f"a map of {maps.shape[-1]} pixels does not fit nside={self.nside}, which has {self.order.numel()}: "
+                "give the network the nside of its maps."
+            )
+
+    def _images(self, maps: Tensor, order: Tensor) -> Tensor:
+        rows = maps.transpose(1, 2).index_select(1, order)
+        return rows.view(-1, self.nside, self.nside, maps.shape[1]).permute(0, 3, 1, 2)
 
     def unfold_each(self, images: Iterable[Tensor], maps: Tensor) -> Tensor:
         """Put images, one by one as from `fold_each`, into maps (batch, channel, pixel), and return these."""

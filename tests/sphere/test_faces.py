@@ -25,9 +25,17 @@ def test_unfold_undoes_fold_for_batches_and_channels():
     assert torch.equal(faces.unfold(images), maps)
 
 
-def test_another_nside_is_refused():
+@pytest.mark.parametrize("fold", [Faces.fold, Faces.fold_each])
+def test_another_nside_is_refused(fold):
     with pytest.raises(ValueError, match="nside=8"):
-        Faces(8).fold(torch.zeros(1, 1, 12 * 4**2))
+        fold(Faces(8), torch.zeros(1, 1, 12 * 4**2))
+
+
+def test_faces_one_by_one_are_those_at_once():
+    maps = torch.randn(3, 2, 12 * 8**2)
+    faces = Faces(8)
+    assert torch.equal(torch.cat(list(faces.fold_each(maps))), faces.fold(maps))
+    assert torch.equal(faces.unfold_each(faces.fold_each(maps), torch.empty_like(maps)), maps)
 
 
 def test_an_nside_without_nested_ordering_is_refused():
