@@ -87,10 +87,9 @@ class Residual(Method):
     It sees the sky in modes of contrast, scale by scale: differences of the bands that hold no CMB, in which the
     foregrounds come one after the other, from the brightest to the faintest, each as sharp as its own noise allows,
     where in the bands themselves the brightest would drown all others. They are compressed with asinh over their median
-    absolute value. It sees, too, what the estimate takes off of each, the templates, but for that of the second mode; and
-    says, pixel by pixel, which fraction of each template to subtract besides, and what more. None of this holds any CMB:
-    whatever the network has learned, the CMB passes untouched, in E and B by the weights of the sky at hand (see
-    `LocalEstimate`).
+    absolute value. It sees, too, what the estimate takes off of each but the second, the templates; and says, pixel by
+    pixel, which fraction of every template to subtract besides, and what more. None of this holds any CMB: whatever the
+    network has learned, the CMB passes untouched, in E and B by the weights of the sky at hand (see `LocalEstimate`).
     """
 
     scale: Tensor
@@ -99,7 +98,7 @@ class Residual(Method):
     def __init__(self, layout: Layout) -> None:
         super().__init__(layout)
         scales, modes = len(default_peaks(layout.lmax)), len(layout.channels) - 1
-        # What there is to gain from the second mode's templates holds for the spectra of the training only: under others
+        # What there is to learn from the second mode's templates holds for training's spectra only: under other laws
         # a network that sees them does harm, the more the longer it has trained.
         self.seen = [row for row in range(scales * modes) if row % modes != 1]
         self.register_buffer("scale", torch.full((scales * modes, 1), torch.nan))

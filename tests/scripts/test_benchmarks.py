@@ -33,6 +33,8 @@ def load(name) -> ModuleType:
     loader = SourceFileLoader(name, str(SCRIPTS / name))
     module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
     sys.modules[name] = module  # dataclasses look for the module that they are in
+    if str(SCRIPTS) not in sys.path:
+        sys.path.append(str(SCRIPTS))  # where Python looks when it runs one
     loader.exec_module(module)
     return module
 

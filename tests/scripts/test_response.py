@@ -27,7 +27,7 @@ def test_the_best_channel_answers_by_its_gain_and_as_it_is_where_there_is_none(t
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(given))
     assert invoke(tmp_path, ["predict", "--config", "tiny.yaml", "--run", "run/channel"]).status == 0
     script = load("benchmark_response")
-    monkeypatch.setattr(script, "predict", lambda *words: invoke(tmp_path, ["predict", *words]))
+    monkeypatch.setattr(script, "application", lambda *words: invoke(tmp_path, list(words)))
     monkeypatch.chdir(tmp_path)
     flags = ["--n_sims", "5", "--gain_errors", "0", "2.5", "--bins", "3"]
     monkeypatch.setattr(sys, "argv", ["benchmark_response", "run/channel", *flags])
