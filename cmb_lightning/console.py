@@ -44,6 +44,7 @@ def quiet() -> None:
         ".*isinstance.treespec.*",
         ".*smaller than the logging interval.*",
         "Checkpoint directory .* exists and is not empty.*",
+        "The dirpath has changed from.*",  # `EpochCheckpoint` goes on in a run that was moved
         # Those of a training, which other commands do not need.
         ".*callbacks used to create the checkpoint need to be provided.*",
         "You're using the WeightAveraging callback, but loading a checkpoint outside.*",

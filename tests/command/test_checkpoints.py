@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import warnings
 
 import pytest
 import torch
@@ -176,6 +177,9 @@ def test_a_full_disk_stops_with_one_line(trained, monkeypatch):
 
 def test_a_moved_run_goes_on(trained, tmp_path):
     shutil.move(tmp_path / "run", tmp_path / "moved")
-    assert trained("fit", "--run", "moved", "--trainer.max_epochs", 3).status == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")  # as on a console: pytest ignores lightning's
+        ended = trained("fit", "--run", "moved", "--trainer.max_epochs", 3)
+    assert ended.status == 0 and not any("dirpath" in warning for warning in ended.warned)
     assert torch.load(tmp_path / "moved/checkpoints/last.ckpt", weights_only=True)["epoch"] == 2
     assert sorted(os.listdir(tmp_path / "moved/checkpoints")) == ["best.ckpt", "epoch0002.ckpt", "last.ckpt"]
