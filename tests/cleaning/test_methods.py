@@ -61,6 +61,21 @@ def test_whatever_the_network_the_cmb_passes_the_residual_method(linear):
     assert float((before - alone).std()) > 0.1 * float(method.error)  # it says something
 
 
+def test_a_network_sees_templates_of_all_modes_but_the_second_and_changes_each(linear):
+    method = residual(linear)
+    batch = prepared(method, linear, to_maps(sky(3)["observed"], LAYOUT))
+    before, modes = method.inputs(batch), len(LAYOUT.channels) - 1
+    outputs = torch.zeros(1, method.network_channels[1], before.shape[-1])
+    cleaned = method.cleaned(outputs, batch)
+    assert 1 < modes < method.input_rows and before.shape[1] == method.network_channels[0]
+    for row in range(method.input_rows):
+        other = batch["templates"].clone()
+        other[:, row] += float(method.error)
+        changed = (method.inputs(batch | {"templates": other}) != before).any(dim=2).sum()
+        assert changed == (row % modes != 1)
+        assert not torch.equal(method.cleaned(outputs.index_fill(1, torch.tensor(row), 1), batch), cleaned)
+
+
 def test_training_doubts_templates_one_by_one(linear):
     """Fractions that leave nothing together, because the templates cancel, leave something while the network learns."""
     method = residual(linear)
