@@ -112,5 +112,6 @@ def test_own_maps_are_cleaned_as_simulations_are(tmp_path):
     (own,) = tmp_path.glob("run/predictions/my_maps/observations/sim0000/*.fits")
     (simulated,) = tmp_path.glob("run/predictions/tiny/test/sim0000/*.fits")
     maps = [read_map(path, "I").values for path in (own, simulated)]
-    assert np.ptp(maps[1]) > 10 and np.abs(maps[0] - maps[1]).max() < 1e-2
+    spread = np.ptp(maps[1])
+    assert spread > 10 and np.abs(maps[0] - maps[1]).max() < 1e-4 * spread  # bands brighter by far are float32
     assert "monopole" in app.log("predict")
