@@ -1,8 +1,9 @@
-"""Runs on splits of one's own, for the benchmarks that clean with what was trained before."""
+"""What the benchmarks of runs share: cleaning splits of their own with what was trained before, and tables."""
 
+import csv
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,3 +38,16 @@ def trained(run: Path) -> list[str]:
 def application(*words: str) -> None:
     """Run `cmb-lightning`; its progress is seen, what it prints is not."""
     subprocess.run([sys.executable, "-m", "cmb_lightning", *words], check=True, stdout=subprocess.DEVNULL)
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    """A CSV file."""
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A Markdown table."""
+    print(f"\n{title}\n")
+    for row in (columns, [":--", *["--:"] * (len(columns) - 1)], *rows):
+        print(f"| {' | '.join(row)} |", flush=True)
