@@ -105,13 +105,13 @@ def test_own_maps_are_cleaned_as_simulations_are(tmp_path):
     sky = (1 + parts["gain"][:, None]) * (parts["cmb"] + parts["foregrounds"]) + parts["noise"]
     (tmp_path / "maps").mkdir()
     for band, observed in zip(data_of(CONFIGS["observations"])["init_args"]["observations"]["mine"], sky, strict=True):
-        write_map(tmp_path / f"maps/{band}.fits", observed[None] + 7, ["I"], "uK_CMB", {})
+        # An offset that float32 adds to the brightest pixels, 4e8 uK in steps of 32 uK, without rounding.
+        write_map(tmp_path / f"maps/{band}.fits", observed[None] + 1024, ["I"], "uK_CMB", {})
     small = ["--data.init_args.nside", "8", *NETWORK, "--model.regions", "2"]
     ended = invoke(tmp_path, ["predict", "--config", str(CONFIGS["observations"]), "--run", "run", *small])
     assert (ended.status, ended.err) == (0, "")
     (own,) = tmp_path.glob("run/predictions/my_maps/observations/sim0000/*.fits")
     (simulated,) = tmp_path.glob("run/predictions/tiny/test/sim0000/*.fits")
     maps = [read_map(path, "I").values for path in (own, simulated)]
-    spread = np.ptp(maps[1])
-    assert spread > 10 and np.abs(maps[0] - maps[1]).max() < 1e-4 * spread  # bands brighter by far are float32
+    assert np.ptp(maps[1]) > 10 and np.abs(maps[0] - maps[1]).max() < 1e-2
     assert "monopole" in app.log("predict")
