@@ -46,8 +46,8 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """A Markdown table."""
     print(f"\n{title}\n")
     for row in (columns, [":--", *["--:"] * (len(columns) - 1)], *rows):
-        print(f"| {' | '.join(row)} |", flush=True)
+        print(f"| {' | '.join(map(str, row))} |", flush=True)
