@@ -22,6 +22,7 @@ from cmb_lightning.data.sky_module import SkyDataModule  # noqa: F401
 from cmb_lightning.data.spectrum_module import SpectrumDataModule  # noqa: F401
 from cmb_lightning.errors import ConfigError
 from cmb_lightning.parser import reason
+from cmb_lightning.precision import avoid_slow_bf16
 from cmb_lightning.results.callbacks import FigureLogger
 from cmb_lightning.results.tables import print_scores, region_text, write_parts, write_scores
 from cmb_lightning.results.writer import PredictionWriter
@@ -139,7 +140,10 @@ class CleaningCLI(LightningCLI):
         kwargs["plugins"] = [*(config["plugins"] or []), WholeCheckpointIO()]
         if self.subcommand == "simulate":
             kwargs |= {"accelerator": "cpu", "devices": 1, "strategy": "auto", "num_nodes": 1, "logger": False}
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        if self.model.trains and self.subcommand != "simulate" and avoid_slow_bf16(trainer):
+            tell("trainer.precision: this processor is slow in bf16-mixed; the network computes in float32.")
+        return trainer
 
     def _board(self, purge_step: int | None = None) -> TensorBoardLogger:
         """The run's TensorBoard; what it has from a step on is no longer shown, as a resumed training does it again."""

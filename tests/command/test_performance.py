@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from cmb_lightning.networks import HealpixUNet
 from cmb_lightning.profiling import PARTS
 from tests.command.application import Application
 
@@ -21,6 +22,26 @@ def test_bfloat16_trains_float32_weights(four):
     assert four("fit", "--trainer.precision", "bf16-mixed").status == 0
     floats = [tensor for name, tensor in four.weights().items() if name.startswith("network.")]
     assert floats and all(tensor.dtype == torch.float32 and tensor.isfinite().all() for tensor in floats)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_processor_that_is_slow_in_bfloat16_trains_in_float32_and_says_so(fast, four, monkeypatch):
+    seen = []
+    monkeypatch.setattr("cmb_lightning.precision.computes_bf16", lambda: fast)
+    monkeypatch.setattr(HealpixUNet, "forward", _note_precision(HealpixUNet.forward, seen))
+    ended = four("fit", "--trainer.precision", "bf16-mixed")
+    assert ended.status == 0 and ("slow in bf16-mixed" in ended.out) == (not fast)
+    assert set(seen) == {fast}
+    again = four("fit", "--trainer.precision", "bf16-mixed", "--trainer.max_epochs", 2)
+    assert again.status == 0 and "Going on" in again.out  # what is recorded is what was asked for
+
+
+def _note_precision(forward, seen):
+    def noted(*arguments):
+        seen.append(torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16)
+        return forward(*arguments)
+
+    return noted
 
 
 def test_gradients_of_two_batches_of_one_are_those_of_a_batch_of_two(tmp_path):
