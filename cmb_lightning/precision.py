@@ -8,7 +8,8 @@ from lightning.pytorch.plugins import MixedPrecision, Precision
 def computes_bf16() -> bool:
     """Whether this processor has fast convolutions in bfloat16: those that oneDNN makes with AVX-512, AMX or on Arm.
 
-    Elsewhere torch falls back to loops that take tens of times as long as float32 (26 times on an AVX2 processor).
+    Elsewhere torch falls back to loops: with AVX2 alone, a step of the trial's default takes nine times as long as in
+    float32, and a convolution of 32 channels 26 times.
     """
     supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
     return supported is None or bool(supported())  # a build without oneDNN has convolutions of its own
