@@ -35,9 +35,13 @@ class FlatUNet(nn.Module):
         out_channels: Channels out.
         nside: Resolution of the maps.
         channels: Channels after each convolution on the way down.
+        zero_init: Whether the last batch norm starts at zero, and with it the output, so that training starts from no
+            correction at all; as published it starts at one, and the output as noise of unit variance.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, nside: int, channels: tuple[int, ...]):
+    def __init__(
+        self, in_channels: int, out_channels: int, nside: int, channels: tuple[int, ...], zero_init: bool = True
+    ):
         super().__init__()
         layout = flat_layout(nside)
         self.shape = layout.shape
@@ -56,6 +60,8 @@ class FlatUNet(nn.Module):
         )
         self.after_down = nn.ModuleList(nn.Sequential(nn.BatchNorm2d(width), nn.PReLU()) for width in channels)
         self.after_up = nn.ModuleList(nn.Sequential(nn.BatchNorm2d(width), nn.PReLU()) for width in ways_out)
+        if zero_init:
+            nn.init.zeros_(self.after_up[0][0].weight)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -94,10 +100,12 @@ class UNet5(FlatUNet):
         out_channels: Channels out.
         nside: Resolution of the maps.
         width: Channels of the first level; they double at each level below.
+        zero_init: Whether the last batch norm starts at zero, and with it the output, so that training starts from no
+            correction at all; as published it starts at one, and the output as noise of unit variance.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, nside: int, width: int = 32):
-        super().__init__(in_channels, out_channels, nside, tuple(width << level for level in range(5)))
+    def __init__(self, in_channels: int, out_channels: int, nside: int, width: int = 32, zero_init: bool = True):
+        super().__init__(in_channels, out_channels, nside, tuple(width << level for level in range(5)), zero_init)
 
 
 class UNet8(FlatUNet):
@@ -109,7 +117,9 @@ class UNet8(FlatUNet):
         nside: Resolution of the maps; published for 512. Below 128 its deepest level is one pixel, whose batch norm
             needs two skies or more in a training batch.
         width: Channels of the first level; they double at each level below.
+        zero_init: Whether the last batch norm starts at zero, and with it the output, so that training starts from no
+            correction at all; as published it starts at one, and the output as noise of unit variance.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, nside: int, width: int = 16):
-        super().__init__(in_channels, out_channels, nside, tuple(width << level for level in range(8)))
+    def __init__(self, in_channels: int, out_channels: int, nside: int, width: int = 16, zero_init: bool = True):
+        super().__init__(in_channels, out_channels, nside, tuple(width << level for level in range(8)), zero_init)

@@ -15,7 +15,7 @@ from cmb_lightning.networks import (
 
 NETWORKS = {
     "healpix": lambda *a: HealpixUNet(*a, width=4, max_width=8, depth=1, zero_init=False),
-    "unet5": lambda *a: UNet5(*a, width=4),
+    "unet5": lambda *a: UNet5(*a, width=4, zero_init=False),
     "deepsphere": lambda *a: DeepSphereUNet(*a, width=4, depth=1),
     "patch": lambda *a: PatchUNet(*a, width=2, depth=1, patch_side=4),
 }

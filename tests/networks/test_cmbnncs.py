@@ -39,9 +39,23 @@ def test_shapes_also_where_the_image_cannot_be_halved_evenly(network, nside):
     assert built(torch.randn(2, 3, 12 * nside**2)).shape == (2, 2, 12 * nside**2)
 
 
+@pytest.mark.parametrize("network", [UNet5, UNet8])
+def test_the_output_starts_at_zero_and_moves(network):
+    """A network that corrects an estimate starts from that estimate."""
+    built, maps = network(3, 2, 16, width=2), torch.randn(2, 3, 12 * 16**2)
+    optimizer = torch.optim.SGD(built.parameters(), lr=0.1)
+    for step in range(3):
+        result = built(maps)
+        assert result.any() == (step > 0)
+        optimizer.zero_grad()
+        (result - maps[:, :2]).square().mean().backward()
+        optimizer.step()
+    assert all(conv.weight.grad.any() for conv in built.way_down)
+
+
 def test_the_output_lies_where_the_input_does():
     """A change in one pixel changes the output most around that pixel of the sphere."""
-    network = UNet5(1, 1, 32, width=4).eval()
+    network = UNet5(1, 1, 32, width=4, zero_init=False).eval()
     pixel = 5000
     maps = torch.zeros(2, 1, 12 * 32**2)
     maps[1, 0, pixel] = 100
@@ -57,7 +71,7 @@ def test_the_output_lies_where_the_input_does():
 def test_gradients_in_bfloat16_are_right_where_images_are_one_pixel_wide(width):
     """As torch alone would not make them on a processor: noise of any size, where memory held some before."""
     torch.manual_seed(0)
-    network, maps = UNet8(3, 1, 16, width=width), torch.randn(2, 3, 12 * 16**2)
+    network, maps = UNet8(3, 1, 16, width=width, zero_init=False), torch.randn(2, 3, 12 * 16**2)
     with torch.autocast("cpu", torch.bfloat16):
         result = network(maps)
     held = [torch.full((size << 10,), torch.nan) for size in (64, 256, 1024)]
