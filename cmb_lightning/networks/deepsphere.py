@@ -89,6 +89,7 @@ class DeepSphereUNet(nn.Module):
         width: Channels at full resolution; they double at each level below.
         depth: Number of times the resolution is halved.
         kernel_size: Number of Chebyshev polynomials.
+        zero_init: Whether the last layer starts at zero, so that training starts from no correction at all.
 
     Raises:
         ValueError: If nside cannot be halved that often.
@@ -102,6 +103,7 @@ class DeepSphereUNet(nn.Module):
         width: int = 64,
         depth: int = 3,
         kernel_size: int = 3,
+        zero_init: bool = True,
     ):
         super().__init__()
         check_nside(nside)
@@ -119,6 +121,9 @@ class DeepSphereUNet(nn.Module):
             ChebyshevBlock(2 * w, w, a, kernel_size) for w, a in zip(widths, above, strict=True)
         )
         self.last = nn.Linear(width, out_channels)
+        if zero_init:
+            nn.init.zeros_(self.last.weight)
+            nn.init.zeros_(self.last.bias)
 
     def _laplacian(self, level: int) -> tuple[Tensor, Tensor, Tensor]:
         return tuple(getattr(self, f"{part}{level}") for part in MATRIX)

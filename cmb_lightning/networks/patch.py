@@ -64,9 +64,10 @@ class PlainUNet(nn.Module):
         out_channels: Channels out.
         width: Channels at full resolution; they double at each level below.
         depth: Number of times the resolution is halved.
+        zero_init: Whether the last layer starts at zero, so that training starts from no correction at all.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, width: int = 32, depth: int = 3):
+    def __init__(self, in_channels: int, out_channels: int, width: int = 32, depth: int = 3, zero_init: bool = True):
         super().__init__()
         widths = [width << level for level in range(depth + 1)]
         self.first = double_conv(in_channels, width)
@@ -74,6 +75,9 @@ class PlainUNet(nn.Module):
         self.ups = nn.ModuleList(nn.ConvTranspose2d(2 * w, w, 2, stride=2) for w in widths[:-1])
         self.way_up = nn.ModuleList(double_conv(2 * w, w) for w in widths[:-1])
         self.last = nn.Conv2d(width, out_channels, 1)
+        if zero_init:
+            nn.init.zeros_(self.last.weight)
+            nn.init.zeros_(self.last.bias)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -108,6 +112,7 @@ class PatchUNet(PatchNetwork):
         halo: Pixels of the surrounding sky on each side of a patch; by default 8, or half the side if that is smaller.
         width: Channels at full resolution; they double at each level below.
         depth: Number of times the resolution is halved.
+        zero_init: Whether the last layer starts at zero, so that training starts from no correction at all.
 
     Raises:
         ValueError: If patches do not tile the faces, the halo is too wide, or both cannot be halved that often.
@@ -122,8 +127,9 @@ class PatchUNet(PatchNetwork):
         halo: int | None = None,
         width: int = 32,
         depth: int = 3,
+        zero_init: bool = True,
     ):
-        unet = partial(PlainUNet, width=width, depth=depth)
+        unet = partial(PlainUNet, width=width, depth=depth, zero_init=zero_init)
         super().__init__(in_channels, out_channels, nside, unet, patch_side, halo)
         grid = self.patches.grid
         if grid.reach % (1 << depth):

@@ -9,7 +9,7 @@ from cmb_lightning.networks import PatchNetwork, PatchUNet
 
 def small(nside: int = 16, **sizes) -> PatchUNet:
     torch.manual_seed(0)
-    return PatchUNet(3, 2, nside, **{"patch_side": 8, "halo": 0, "width": 4, "depth": 1, **sizes})
+    return PatchUNet(3, 2, nside, **{"patch_side": 8, "halo": 0, "width": 4, "depth": 1, "zero_init": False, **sizes})
 
 
 def test_published_size():

@@ -66,12 +66,6 @@ def test_a_pattern_across_an_edge_gives_what_it_gives_inside_a_face(low, high, a
     torch.testing.assert_close(on_edge, after, atol=1e-6, rtol=1e-5)
 
 
-def test_it_starts_at_zero_unless_told_otherwise():
-    maps = torch.randn(1, 3, 768)
-    assert not small(zero_init=True)(maps).any()
-    assert small()(maps).any()
-
-
 def test_the_output_is_float32_under_autocast():
     with torch.autocast("cpu", torch.bfloat16):
         assert small()(torch.randn(1, 3, 768)).dtype == torch.float32
