@@ -8,6 +8,7 @@ from .bayesian import ConcreteDropout, MonteCarloDropout
 from .cmbnncs import UNet5, UNet8
 from .deepsphere import DeepSphereUNet
 from .patch import PatchNetwork, PatchUNet
+from .start import start_at_zero
 from .unet import HealpixUNet
 
 __all__ = [
@@ -19,4 +20,5 @@ __all__ = [
     "PatchUNet",
     "UNet5",
     "UNet8",
+    "start_at_zero",
 ]

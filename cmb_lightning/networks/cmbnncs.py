@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from ..sphere.faces import nested_of_face
+from .start import start_at_zero
 
 
 def flat_layout(nside: int) -> np.ndarray:
@@ -61,7 +62,7 @@ class FlatUNet(nn.Module):
         self.after_down = nn.ModuleList(nn.Sequential(nn.BatchNorm2d(width), nn.PReLU()) for width in channels)
         self.after_up = nn.ModuleList(nn.Sequential(nn.BatchNorm2d(width), nn.PReLU()) for width in ways_out)
         if zero_init:
-            nn.init.zeros_(self.after_up[0][0].weight)
+            start_at_zero(self.after_up[0][0])
         self.to(memory_format=torch.channels_last)
 
     def forward(self, maps: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..sphere.faces import check_nside
 from ..sphere.graph import laplacian
+from .start import start_at_zero
 
 MATRIX = ("starts", "columns", "values")
 
@@ -122,8 +123,7 @@ class DeepSphereUNet(nn.Module):
         )
         self.last = nn.Linear(width, out_channels)
         if zero_init:
-            nn.init.zeros_(self.last.weight)
-            nn.init.zeros_(self.last.bias)
+            start_at_zero(self.last)
 
     def _laplacian(self, level: int) -> tuple[Tensor, Tensor, Tensor]:
         return tuple(getattr(self, f"{part}{level}") for part in MATRIX)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..sphere import Patches
+from .start import start_at_zero
 
 
 class PatchNetwork(nn.Module):
@@ -76,8 +77,7 @@ class PlainUNet(nn.Module):
         self.way_up = nn.ModuleList(double_conv(2 * w, w) for w in widths[:-1])
         self.last = nn.Conv2d(width, out_channels, 1)
         if zero_init:
-            nn.init.zeros_(self.last.weight)
-            nn.init.zeros_(self.last.bias)
+            start_at_zero(self.last)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..sphere import Faces, HealpixConv2d
+from .start import start_at_zero
 
 LARGE = 2**26
 """Numbers in images from which on memory matters more than that the faces go through a layer together."""
@@ -182,8 +183,7 @@ class HealpixUNet(nn.Module):
         self.last = PixelLinear(width, out_channels)
         self.to(memory_format=torch.channels_last)
         if zero_init:
-            nn.init.zeros_(self.last.weight)
-            nn.init.zeros_(self.last.bias)
+            start_at_zero(self.last)
 
     def forward(self, maps: Tensor) -> Tensor:
         """Shape (batch, in_channels, pixel) to (batch, out_channels, pixel), NESTED."""
