@@ -16,6 +16,7 @@ NETWORKS = {
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_the_output_starts_at_zero_and_moves_and_all_weights_with_it(network):
+    torch.manual_seed(0)
     built, maps = network(3, 2, 16, **NETWORKS[network]), torch.randn(2, 3, 12 * 16**2)
     optimizer = torch.optim.SGD(built.parameters(), lr=0.1)
     for step in range(3):
@@ -29,5 +30,6 @@ def test_the_output_starts_at_zero_and_moves_and_all_weights_with_it(network):
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_it_starts_elsewhere_where_told_so(network):
+    torch.manual_seed(0)
     built = network(3, 2, 16, **NETWORKS[network], zero_init=False)
     assert built(torch.randn(2, 3, 12 * 16**2)).any()
