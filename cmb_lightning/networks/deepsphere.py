@@ -51,11 +51,18 @@ class ChebyshevConv(nn.Module):
     def forward(self, maps: Tensor, matrix: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """Shape (pixel, batch, in) and the Laplacian (row starts, columns, values) to (pixel, batch, out)."""
         pixels, batch, channels = maps.shape
-        terms = [maps.reshape(pixels, batch * channels)]
-        for order in range(1, self.kernel_size):
-            product = _SymmetricProduct.apply(terms[-1], *matrix)
-            terms.append(product if order == 1 else 2 * product - terms[-2])
-        return torch.cat([term.view(pixels, batch, channels) for term in terms], dim=-1) @ self.weight
+        maps = maps.reshape(pixels * batch, channels)
+
+        def times_laplacian(columns: Tensor) -> Tensor:
+            return _SymmetricProduct.apply(columns.reshape(pixels, -1), *matrix).view(pixels * batch, -1)
+
+        # Clenshaw's recurrence: channels are mixed first, so that no polynomials of the maps are made and kept.
+        *weights, highest = self.weight.chunk(self.kernel_size)
+        before, last = None, maps @ highest
+        for order, weight in reversed([*enumerate(weights)]):
+            term = torch.addmm(times_laplacian(last), maps, weight, beta=2 if order else 1)
+            before, last = last, term if before is None else term - before
+        return last.view(pixels, batch, -1)
 
 
 class ChebyshevBlock(nn.Module):

@@ -32,22 +32,25 @@ def test_the_laplacian_is_symmetric_with_its_spectrum_where_chebyshev_polynomial
     assert spectrum[-1] < 1
 
 
-def test_a_filter_is_the_chebyshev_polynomial_of_the_laplacian():
-    conv = ChebyshevConv(2, 3, kernel_size=4).double()
+@pytest.mark.parametrize("kernel_size", [1, 2, 3, 5])
+def test_a_filter_is_the_chebyshev_polynomial_of_the_laplacian(kernel_size):
+    conv = ChebyshevConv(2, 3, kernel_size).double()
     maps = torch.randn(192, 2, 2, dtype=torch.float64, requires_grad=True)
     matrix = torch.from_numpy(dense(4))
     parts = tuple(torch.from_numpy(part) for part in laplacian(4))
-    terms = [torch.eye(192, dtype=torch.float64), matrix, 2 * matrix @ matrix - torch.eye(192)]
-    terms.append(2 * matrix @ terms[2] - terms[1])
-    weights = conv.weight.view(4, 2, 3)
+    terms = [torch.eye(192, dtype=torch.float64), matrix]
+    while len(terms) < kernel_size:
+        terms.append(2 * matrix @ terms[-1] - terms[-2])
+    weights = conv.weight.view(kernel_size, 2, 3)
     expected = sum(
-        torch.einsum("pq,qbi,io->pbo", term, maps, weight) for term, weight in zip(terms, weights, strict=True)
+        torch.einsum("pq,qbi,io->pbo", term, maps, weight)
+        for term, weight in zip(terms[:kernel_size], weights, strict=True)
     )
     result = conv(maps, parts)
     torch.testing.assert_close(result, expected)
-    (gradient,) = torch.autograd.grad(result.sin().sum(), maps)
-    (expected_gradient,) = torch.autograd.grad(expected.sin().sum(), maps)
-    torch.testing.assert_close(gradient, expected_gradient)
+    inputs = (maps, conv.weight)
+    gradients = torch.autograd.grad(result.sin().sum(), inputs)
+    torch.testing.assert_close(gradients, torch.autograd.grad(expected.sin().sum(), inputs))
 
 
 def test_published_widths():
