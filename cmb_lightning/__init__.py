@@ -35,6 +35,7 @@ _PARTS = {
     "ReferenceDataModule": "data.reference_module",
     "over_simulations": "data.work",
     "HealpixUNet": "networks",
+    "IsotropicUNet": "networks",
     "UNet5": "networks",
     "UNet8": "networks",
     "PatchUNet": "networks",

@@ -7,6 +7,7 @@ Each takes `in_channels`, `out_channels`, `nside` and sizes of its own, and turn
 from .bayesian import ConcreteDropout, MonteCarloDropout
 from .cmbnncs import UNet5, UNet8
 from .deepsphere import DeepSphereUNet
+from .isotropic import IsotropicUNet
 from .patch import PatchNetwork, PatchUNet
 from .start import start_at_zero
 from .unet import HealpixUNet
@@ -15,6 +16,7 @@ __all__ = [
     "ConcreteDropout",
     "DeepSphereUNet",
     "HealpixUNet",
+    "IsotropicUNet",
     "MonteCarloDropout",
     "PatchNetwork",
     "PatchUNet",

@@ -6,11 +6,18 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from ..sphere.convolution import IsotropicConv2d
 from .deepsphere import ChebyshevConv
 from .unet import HealpixUNet, PixelLinear
 
 # Layers whose inputs are dropped, with the places of (sample, channel) among the input's dimensions.
-LAYERS = {nn.Conv2d: (0, 1), nn.ConvTranspose2d: (0, 1), PixelLinear: (0, 1), ChebyshevConv: (1, 2)}
+LAYERS = {
+    nn.Conv2d: (0, 1),
+    IsotropicConv2d: (0, 1),
+    nn.ConvTranspose2d: (0, 1),
+    PixelLinear: (0, 1),
+    ChebyshevConv: (1, 2),
+}
 
 
 class MonteCarloDropout(nn.Module):

@@ -11,7 +11,7 @@ LARGE = 2**26
 """Numbers in images from which on memory matters more than that the faces go through a layer together."""
 
 
-def _saves_memory(block: nn.Module, images: Tensor) -> bool:
+def saves_memory(block: nn.Module, images: Tensor) -> bool:
     """Whether a block goes face by face and overwrites its images: if they are large, and no gradients to come.
 
     Not where something hooks into its layers, as dropout does: it would see single faces.
@@ -60,7 +60,7 @@ class Up(nn.Module):
 
     def forward(self, images: Tensor, finer: Tensor) -> Tensor:
         """Shapes (face, in, n, n) and (face, out, 2 n, 2 n) to (face, out, 2 n, 2 n)."""
-        if not _saves_memory(self, finer):
+        if not saves_memory(self, finer):
             return finer + self._doubled(images)
         for sum_, face in zip(finer.split(1), images.split(1), strict=True):
             sum_ += self._doubled(face)
@@ -84,7 +84,7 @@ class PixelBlock(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Shape (face, channel, y, x), unchanged."""
-        if not _saves_memory(self, images):
+        if not saves_memory(self, images):
             return images + self._mixture(images)
         for face in images.split(1):
             face += self._mixture(face)
@@ -105,7 +105,7 @@ class ConvBlock(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Shape (batch * 12, channel, nside, nside), unchanged."""
-        if _saves_memory(self, images):
+        if saves_memory(self, images):
             return self._overwrite(images)
         return images + self.second(F.silu(self.first(self.norm(images))))
 
@@ -187,7 +187,7 @@ class HealpixUNet(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Shape (batch, in_channels, pixel) to (batch, out_channels, pixel), NESTED."""
-        if _saves_memory(self.lift, maps):
+        if saves_memory(self.lift, maps):
             images = self.pixels(torch.cat([self.lift(face) for face in self.faces.fold_each(maps)]))
         else:
             images = self.pixels(self.lift(self.faces.fold(maps)))
@@ -200,7 +200,7 @@ class HealpixUNet(nn.Module):
         for level in reversed(range(len(kept))):
             images = self.way_up[level](self.ups[level](images, kept.pop()))
         with torch.autocast(images.device.type, enabled=False):
-            if not _saves_memory(self.last, maps):
+            if not saves_memory(self.last, maps):
                 return self.faces.unfold(self.last(images.to(self.last.weight.dtype)))
             said = maps.new_empty((len(maps), self.last.out_features, maps.shape[-1]), dtype=self.last.weight.dtype)
             return self.faces.unfold_each((self.last(face.to(said.dtype)) for face in images.split(1)), said)

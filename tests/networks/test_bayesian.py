@@ -8,6 +8,7 @@ from cmb_lightning.networks import (
     ConcreteDropout,
     DeepSphereUNet,
     HealpixUNet,
+    IsotropicUNet,
     MonteCarloDropout,
     PatchUNet,
     UNet5,
@@ -15,6 +16,7 @@ from cmb_lightning.networks import (
 
 NETWORKS = {
     "healpix": lambda *a: HealpixUNet(*a, width=4, max_width=8, depth=1, zero_init=False),
+    "isotropic": lambda *a: IsotropicUNet(*a, width=4, max_width=8, depth=1, zero_init=False),
     "unet5": lambda *a: UNet5(*a, width=4, zero_init=False),
     "deepsphere": lambda *a: DeepSphereUNet(*a, width=4, depth=1, zero_init=False),
     "patch": lambda *a: PatchUNet(*a, width=2, depth=1, patch_side=4, zero_init=False),
@@ -41,13 +43,12 @@ def test_every_network_draws_and_averages(kind, network):
 
 @EACH
 def test_what_is_dropped_is_dropped_over_the_whole_sky_and_for_each_sky_by_itself(network):
-    torch.manual_seed(0)
+    torch.manual_seed(1)
     bayesian = MonteCarloDropout(3, 2, 8, network=network, rate=0.5)
     seen = []
     layer = bayesian.dropped[0]
     layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
-    constant = torch.ones(2, 3, 768)  # batch norm and edges aside, what reaches a layer differs by channel only
-    bayesian(constant)
+    bayesian(torch.randn(2, 3, 768))
     images = seen[0] if seen[0].dim() == 4 else seen[0].permute(1, 2, 0)[..., None]
     zero = (images == 0).flatten(2).all(-1).unflatten(0, (2, -1))
     assert zero.any() and not zero.all()

@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from cmb_lightning.networks import DeepSphereUNet, HealpixUNet, PatchUNet, UNet5, UNet8
+from cmb_lightning.networks import DeepSphereUNet, HealpixUNet, IsotropicUNet, PatchUNet, UNet5, UNet8
 
 NETWORKS = {
     HealpixUNet: {"width": 4, "max_width": 8, "depth": 2},
+    IsotropicUNet: {"width": 4, "max_width": 8, "depth": 2},
     UNet5: {"width": 2},
     UNet8: {"width": 2},
     PatchUNet: {"width": 2, "depth": 1},

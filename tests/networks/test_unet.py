@@ -1,4 +1,4 @@
-"""The project's own network: its symmetries, seams, precision and size."""
+"""The project's own networks: their symmetries, seams, precision and size."""
 
 import healpy as hp
 import numpy as np
@@ -6,46 +6,69 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cmb_lightning.networks import HealpixUNet, unet
+from cmb_lightning.networks import HealpixUNet, IsotropicUNet, unet
+from cmb_lightning.networks.bayesian import LAYERS
 from cmb_lightning.profiling import zero_padded
-from cmb_lightning.sphere import Faces
+from cmb_lightning.sphere import Faces, HealpixConv2d
+from cmb_lightning.sphere.convolution import RINGS
 from tests.networks.live import LiveNumbers
 
+EACH = pytest.mark.parametrize("kind", [HealpixUNet, IsotropicUNet])
 
-def small(nside: int = 8, **sizes) -> HealpixUNet:
+
+def small(kind: type, nside: int = 8, **sizes) -> HealpixUNet | IsotropicUNet:
+    """A network with random weights, as for evaluation, once it has seen random maps."""
     torch.manual_seed(0)
-    return HealpixUNet(3, 2, nside, **{"width": 8, "max_width": 16, "depth": 2, "zero_init": False, **sizes})
+    network = kind(3, 2, nside, **{"width": 8, "max_width": 16, "depth": 2, "zero_init": False, **sizes})
+    network(torch.randn(2, 3, 12 * nside**2))
+    return network.eval()
 
 
-def turned(maps: torch.Tensor, nside: int) -> torch.Tensor:
-    """Maps turned by 90 degrees in longitude, by healpy's angles."""
+MOVES = {
+    "turned": lambda theta, phi: (theta, phi - np.pi / 2),
+    "mirrored at a meridian": lambda theta, phi: (theta, -phi),
+    "mirrored at the equator": lambda theta, phi: (np.pi - theta, phi),
+}
+
+
+def moved(maps: torch.Tensor, nside: int, move: str) -> torch.Tensor:
+    """Maps turned by 90 degrees in longitude, or mirrored, by healpy's angles."""
     theta, phi = hp.pix2ang(nside, np.arange(12 * nside**2), nest=True)
-    return maps[..., torch.from_numpy(hp.ang2pix(nside, theta, phi - np.pi / 2, nest=True))]
+    return maps[..., torch.from_numpy(hp.ang2pix(nside, *MOVES[move](theta, phi), nest=True))]
 
 
-def test_shapes_and_a_batch_is_each_sky_by_itself():
-    network = small()
+@EACH
+def test_shapes_and_a_batch_is_each_sky_by_itself(kind):
+    network = small(kind)
     maps = torch.randn(2, 3, 768)
     result = network(maps)
     assert result.shape == (2, 2, 768)
     torch.testing.assert_close(result[1:], network(maps[1:]))
 
 
-def test_a_sky_turned_in_longitude_gives_the_turned_output():
-    network = small()
+@pytest.mark.parametrize(("kind", "move"), [(HealpixUNet, "turned"), *((IsotropicUNet, move) for move in MOVES)])
+def test_a_sky_turned_or_mirrored_gives_the_output_that_is(kind, move):
+    network = small(kind)
     maps = torch.randn(1, 3, 768)
+    result, elsewhere = network(maps), moved(maps, 8, move)
+    assert result.std() > 0.01 and (elsewhere - maps).std() > 1
+    torch.testing.assert_close(network(elsewhere), moved(result, 8, move), atol=1e-5, rtol=1e-4)
+
+
+def test_square_kernels_have_a_direction():
+    network, maps, move = small(HealpixUNet), torch.randn(1, 3, 768), "mirrored at a meridian"
     result = network(maps)
-    assert result.std() > 0.01
-    torch.testing.assert_close(network(turned(maps, 8)), turned(result, 8), atol=1e-6, rtol=1e-5)
+    assert (network(moved(maps, 8, move)) - moved(result, 8, move)).std() > 0.1 * result.std()
 
 
+@EACH
 @pytest.mark.parametrize(
     ("low", "high", "along"), [(4, 0, "x"), (4, 3, "y"), (11, 4, "x"), (8, 4, "y")], ids=lambda value: str(value)
 )
-def test_a_pattern_across_an_edge_gives_what_it_gives_inside_a_face(low, high, along):
+def test_a_pattern_across_an_edge_gives_what_it_gives_inside_a_face(kind, low, high, along):
     """Two faces whose axes continue, laid side by side: the pattern on their edge, or moved into either of them."""
     nside, half, reach = 32, 16, 12  # nothing of the pattern arrives further out
-    faces, network = Faces(nside), small(nside, depth=1)
+    faces, network = Faces(nside), small(kind, nside, depth=1)
     pattern = torch.randn(3, 4, 4)
 
     def response(shift: int) -> torch.Tensor:
@@ -66,43 +89,60 @@ def test_a_pattern_across_an_edge_gives_what_it_gives_inside_a_face(low, high, a
     torch.testing.assert_close(on_edge, after, atol=1e-6, rtol=1e-5)
 
 
-def test_the_output_is_float32_under_autocast():
+@EACH
+def test_the_output_is_float32_under_autocast(kind):
     with torch.autocast("cpu", torch.bfloat16):
-        assert small()(torch.randn(1, 3, 768)).dtype == torch.float32
+        assert small(kind)(torch.randn(1, 3, 768)).dtype == torch.float32
 
 
-def test_every_parameter_is_trained():
-    network = small()
+@EACH
+def test_every_parameter_is_trained(kind):
+    network = small(kind).train()
     network(torch.randn(1, 3, 768)).square().mean().backward()
     assert all(p.grad is not None and p.grad.any() for p in network.parameters())
 
 
-def test_the_checkpoint_holds_parameters_only():
-    network = small()
-    assert set(network.state_dict()) == dict(network.named_parameters()).keys()
+@EACH
+def test_the_checkpoint_holds_what_was_learned_only(kind):
+    network = small(kind)
+    statistics = [name for name, _ in network.named_buffers() if ".norm." in name]
+    assert set(network.state_dict()) == {*dict(network.named_parameters()), *statistics}
+    assert len(statistics) == (30 if kind is IsotropicUNet else 0)
 
 
-def test_default_size():
-    network = HealpixUNet(9, 1, 64)
-    assert sum(p.numel() for p in network.parameters()) == 2_012_737
+@pytest.mark.parametrize(("kind", "size"), [(HealpixUNet, 2_012_737), (IsotropicUNet, 492_481)])
+def test_default_size(kind, size):
+    assert sum(p.numel() for p in kind(9, 1, 64).parameters()) == size
 
 
-def test_it_can_be_copied_to_double_and_torch_saved(tmp_path):
-    network = small().double()
+@EACH
+def test_it_can_be_copied_to_double_and_torch_saved(kind, tmp_path):
+    network = small(kind).double()
     torch.save(network.state_dict(), tmp_path / "network.pt")
     network.load_state_dict(torch.load(tmp_path / "network.pt", weights_only=True))
     assert network(torch.randn(1, 3, 768, dtype=torch.float64)).shape == (1, 2, 768)
 
 
-@pytest.mark.parametrize("sizes", [{"depth": 5}, {"width": 0}, {"width": 32, "max_width": 16}, {"blocks": 0}])
-def test_impossible_sizes_are_refused(sizes):
+SIZES = [{"depth": 5}, {"width": 0}, {"width": 32, "max_width": 16}]
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes"), [*((k, s) for k in (HealpixUNet, IsotropicUNet) for s in SIZES), (HealpixUNet, {"blocks": 0})]
+)
+def test_impossible_sizes_are_refused(kind, sizes):
     with pytest.raises(ValueError, match=next(iter(sizes))):
-        HealpixUNet(3, 1, 16, **sizes)
+        kind(3, 1, 16, **sizes)
 
 
+@EACH
+def test_it_need_not_go_down_at_all(kind):
+    assert small(kind, depth=0)(torch.randn(1, 3, 768)).std() > 0.01
+
+
+@EACH
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
-def test_large_maps_in_less_memory_are_the_same(monkeypatch, precision):
-    network, maps = small(), torch.randn(2, 3, 768)
+def test_large_maps_in_less_memory_are_the_same(monkeypatch, kind, precision):
+    network, maps = small(kind), torch.randn(2, 3, 768)
     given = maps.clone()
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
         usual = network(maps)
@@ -113,9 +153,10 @@ def test_large_maps_in_less_memory_are_the_same(monkeypatch, precision):
     assert all(p.grad.isfinite().all() for p in network.parameters())
 
 
-def test_large_maps_take_the_memory_of_three_layers_at_most(monkeypatch):
+@EACH
+def test_large_maps_take_the_memory_of_three_layers_at_most(monkeypatch, kind):
     """They are what is kept for the way up, its padded copy and, on the next level, half as much."""
-    network, maps = HealpixUNet(6, 2, 32, width=16, depth=2), torch.randn(1, 6, 12 * 32**2)
+    network, maps = kind(6, 2, 32, width=16, depth=2).eval(), torch.randn(1, 6, 12 * 32**2)
     layer = 16 * maps[0, 0].nbytes
     taken = []
     for large in (unet.LARGE, 0):
@@ -127,21 +168,25 @@ def test_large_maps_take_the_memory_of_three_layers_at_most(monkeypatch):
     assert taken[1] < 3 < 4 < taken[0]
 
 
-def test_what_hooks_into_a_layer_sees_all_faces_also_of_large_maps(monkeypatch):
+@EACH
+def test_what_hooks_into_a_layer_sees_all_faces_also_of_large_maps(monkeypatch, kind):
     monkeypatch.setattr(unet, "LARGE", 0)
-    network, seen = small(), []
-    for layer in (network.pixels[0].expand, network.bottom[0].first.conv):
+    network, seen = small(kind), []
+    layers = [layer for layer in network.modules() if type(layer) in LAYERS]
+    for layer in (layers[1], layers[-2]):
         layer.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
     with torch.no_grad():
         network(torch.randn(2, 3, 768))
     assert seen == [24, 24]
 
 
-def test_the_floor_has_ordinary_convolutions_also_of_large_maps(monkeypatch):
-    network, maps = zero_padded(small()), torch.randn(2, 3, 768)
-    block, images = network.bottom[0], torch.randn(24, network.bottom[0].first.conv.in_channels, 4, 4)
-    first = block.first.conv
-    assert torch.equal(block.first(images), F.conv2d(images, first.weight, first.bias, padding=1))
+@EACH
+def test_the_floor_has_ordinary_convolutions_also_of_large_maps(monkeypatch, kind):
+    network, maps = zero_padded(small(kind)), torch.randn(2, 3, 768)
+    conv = [layer for layer in network.modules() if isinstance(layer, HealpixConv2d)][-1]
+    images, weight = torch.randn(24, conv.conv.in_channels, 4, 4), conv.conv.weight
+    kernel = weight if kind is HealpixUNet else weight[..., RINGS].unflatten(-1, (3, 3))
+    torch.testing.assert_close(conv(images), F.conv2d(images, kernel, conv.conv.bias, padding=1))
     with torch.no_grad():
         usual = network(maps)
         monkeypatch.setattr(unet, "LARGE", 0)

@@ -1,0 +1,124 @@
+"""A U-Net on the sphere without seams and without preferred directions."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..sphere import Faces, HealpixConv2d
+from .start import start_at_zero
+from .unet import PixelLinear, saves_memory
+
+
+class ConvLayer(nn.Module):
+    """A seam-free isotropic convolution with batch norm and ReLU."""
+
+    def __init__(self, in_channels: int, out_channels: int, nside: int):
+        super().__init__()
+        # Batch norm follows, which takes any bias away.
+        self.conv = HealpixConv2d(in_channels, out_channels, nside, bias=False, isotropic=True)
+        self.norm = nn.BatchNorm2d(out_channels)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Shape (batch * 12, in, nside, nside) to (batch * 12, out, nside, nside)."""
+        if not saves_memory(self, images):
+            return F.relu(self.norm(self.conv(images)))
+        for number, padded in enumerate(self.conv.pad(images).split(1)):
+            face = F.relu(self.norm(self.conv.conv(padded)), inplace=True)
+            if number == 0:
+                result = self._place(images, face)
+            result[number] = face[0]
+        return result
+
+    def _place(self, images: Tensor, face: Tensor) -> Tensor:
+        """Where the result goes: onto the images if it is like them."""
+        if images.shape[1:] == face.shape[1:] and images.dtype == face.dtype:
+            return images
+        shape = len(images), *face.shape[1:]
+        return torch.empty(shape, dtype=face.dtype, device=face.device, memory_format=torch.channels_last)
+
+
+def doubled_onto(finer: Tensor, images: Tensor) -> Tensor:
+    """Adds to finer images those of half their nside, each pixel to the four under it; overwrites without gradients.
+
+    Shapes (face, channel, 2 n, 2 n) and (face, channel, n, n) to (face, channel, 2 n, 2 n).
+    """
+    fours = finer.unflatten(3, (-1, 2)).unflatten(2, (-1, 2))
+    repeated = images[:, :, :, None, :, None]
+    if torch.is_grad_enabled():
+        return (fours + repeated).flatten(4).flatten(2, 3)
+    fours += repeated
+    return finer
+
+
+class IsotropicUNet(nn.Module):
+    """U-Net on the twelve HEALPix faces, whose convolutions take the true neighbours across every edge.
+
+    Its kernels are isotropic: four edges count alike, and four corners, since skies have no preferred direction, least
+    of all that of the faces' axes. So a third of the weights of square kernels learns from all directions at once, and
+    the network does to a sky mirrored at the equator or at a meridian what it does to the sky.
+
+    Two convolutions, each with batch norm and ReLU, work at every one of `depth` + 1 resolutions, nside to
+    nside / 2^depth, on the way down and on the way up. Between them four pixels are averaged; or one is repeated, and
+    added to what the way down had there. The last layer computes in float32 whatever the precision around it.
+
+    Args:
+        in_channels: Channels in.
+        out_channels: Channels out.
+        nside: Resolution of the maps.
+        width: Channels at full resolution; they double at each level below.
+        max_width: Most channels at any level.
+        depth: Number of times the resolution is halved.
+        zero_init: Whether the last layer starts at zero, so that training starts from no correction at all.
+
+    Raises:
+        ValueError: If nside cannot be halved that often, or a size is below one.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        nside: int,
+        width: int = 32,
+        max_width: int = 128,
+        depth: int = 4,
+        zero_init: bool = True,
+    ):
+        super().__init__()
+        if depth < 0 or nside >> depth < 1:
+            raise ValueError(f"depth={depth} does not fit nside={nside}: use 0 to {nside.bit_length() - 1}.")
+        if width < 1 or max_width < width:
+            raise ValueError(f"width={width}, max_width={max_width}: need 1 <= width <= max_width.")
+        widths = [min(width << level, max_width) for level in range(depth + 1)]
+
+        def stage(level: int, before: int, after: int) -> nn.Sequential:
+            nside_here, middle = nside >> level, widths[level]
+            return nn.Sequential(ConvLayer(before, middle, nside_here), ConvLayer(middle, after, nside_here))
+
+        self.faces = Faces(nside)
+        self.way_down = nn.ModuleList(
+            stage(level, before, widths[level]) for level, before in enumerate([in_channels, *widths[:-1]][:depth])
+        )
+        self.bottom = stage(depth, widths[depth - 1] if depth else in_channels, widths[max(0, depth - 1)])
+        self.way_up = nn.ModuleList(stage(level, widths[level], widths[max(0, level - 1)]) for level in range(depth))
+        self.last = PixelLinear(width, out_channels)
+        self.to(memory_format=torch.channels_last)
+        if zero_init:
+            start_at_zero(self.last)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Shape (batch, in_channels, pixel) to (batch, out_channels, pixel), NESTED."""
+        images = self.faces.fold(maps)
+        kept = []
+        for stage in self.way_down:
+            images = stage(images)
+            kept.append(images)
+            images = F.avg_pool2d(images, 2)
+        images = self.bottom(images)
+        for stage in reversed(self.way_up):
+            images = stage(doubled_onto(kept.pop(), images))
+        with torch.autocast(images.device.type, enabled=False):
+            if not saves_memory(self.last, maps):
+                return self.faces.unfold(self.last(images.to(self.last.weight.dtype)))
+            said = maps.new_empty((len(maps), self.last.out_features, maps.shape[-1]), dtype=self.last.weight.dtype)
+            return self.faces.unfold_each((self.last(face.to(said.dtype)) for face in images.split(1)), said)
