@@ -13,7 +13,7 @@ from lightning.pytorch.profilers import Profiler
 from torch import nn
 
 from cmb_lightning.data.publish import replace
-from cmb_lightning.sphere import HealpixConv2d
+from cmb_lightning.sphere import HealpixConv2d, IsotropicConv2d
 
 PARTS = ("loading", "transfer", "scaling", "forward", "backward", "optimizer", "logging and callbacks")
 PART_OF = {
@@ -31,10 +31,16 @@ WARM_UP = 2
 
 def zero_padded(network: nn.Module) -> nn.Module:
     """The network, changed to ordinary convolutions that see zeros beyond the edges of faces: a floor for its time."""
-    for module in network.modules():
+    for module in [*network.modules()]:
+        for name, part in module.named_children():
+            if isinstance(part, IsotropicConv2d):
+                conv = nn.Conv2d(part.in_channels, part.out_channels, 3, padding=1, bias=False)
+                setattr(module, name, conv.to(memory_format=torch.channels_last))
         if isinstance(module, HealpixConv2d):
             module.conv.padding = tuple(side // 2 for side in module.conv.kernel_size)
             module.pad = nn.Identity()
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
             # Blocks with hooks do not go face by face, which needs a rim around each.
             module.register_forward_hook(lambda *_: None)
     return network

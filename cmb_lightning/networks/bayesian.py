@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ..sphere.convolution import IsotropicConv2d
+from ..sphere import IsotropicConv2d
 from .deepsphere import ChebyshevConv
 from .unet import HealpixUNet, PixelLinear
 

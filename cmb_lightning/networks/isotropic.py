@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..sphere import Faces, HealpixConv2d
+from ..sphere import Faces, IsotropicConv2d
 from .start import start_at_zero
 from .unet import PixelLinear, saves_memory
 
@@ -14,16 +14,15 @@ class ConvLayer(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, nside: int):
         super().__init__()
-        # Batch norm follows, which takes any bias away.
-        self.conv = HealpixConv2d(in_channels, out_channels, nside, bias=False, isotropic=True)
+        self.conv = IsotropicConv2d(in_channels, out_channels, nside)
         self.norm = nn.BatchNorm2d(out_channels)
 
     def forward(self, images: Tensor) -> Tensor:
         """Shape (batch * 12, in, nside, nside) to (batch * 12, out, nside, nside)."""
         if not saves_memory(self, images):
             return F.relu(self.norm(self.conv(images)))
-        for number, padded in enumerate(self.conv.pad(images).split(1)):
-            face = F.relu(self.norm(self.conv.conv(padded)), inplace=True)
+        for number, convolved in enumerate(self.conv.each_face(images)):
+            face = F.relu(self.norm(convolved), inplace=True)
             if number == 0:
                 result = self._place(images, face)
             result[number] = face[0]
@@ -42,11 +41,10 @@ def doubled_onto(finer: Tensor, images: Tensor) -> Tensor:
 
     Shapes (face, channel, 2 n, 2 n) and (face, channel, n, n) to (face, channel, 2 n, 2 n).
     """
-    fours = finer.unflatten(3, (-1, 2)).unflatten(2, (-1, 2))
-    repeated = images[:, :, :, None, :, None]
     if torch.is_grad_enabled():
-        return (fours + repeated).flatten(4).flatten(2, 3)
-    fours += repeated
+        return finer + F.interpolate(images, scale_factor=2.0)
+    fours = finer.unflatten(3, (-1, 2)).unflatten(2, (-1, 2))
+    fours += images[:, :, :, None, :, None]
     return finer
 
 

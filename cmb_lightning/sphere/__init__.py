@@ -2,7 +2,8 @@
 
 from .convolution import HealpixConv2d
 from .faces import Faces
+from .isotropic import IsotropicConv2d
 from .padding import HealpixPad
 from .patches import Patches
 
-__all__ = ["Faces", "HealpixConv2d", "HealpixPad", "Patches"]
+__all__ = ["Faces", "HealpixConv2d", "HealpixPad", "IsotropicConv2d", "Patches"]

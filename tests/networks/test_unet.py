@@ -4,13 +4,12 @@ import healpy as hp
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
+from torch import nn
 
 from cmb_lightning.networks import HealpixUNet, IsotropicUNet, unet
 from cmb_lightning.networks.bayesian import LAYERS
 from cmb_lightning.profiling import zero_padded
-from cmb_lightning.sphere import Faces, HealpixConv2d
-from cmb_lightning.sphere.convolution import RINGS
+from cmb_lightning.sphere import Faces, HealpixPad
 from tests.networks.live import LiveNumbers
 
 EACH = pytest.mark.parametrize("kind", [HealpixUNet, IsotropicUNet])
@@ -147,7 +146,10 @@ def test_large_maps_in_less_memory_are_the_same(monkeypatch, kind, precision):
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
         usual = network(maps)
         monkeypatch.setattr(unet, "LARGE", 0)
-        assert torch.allclose(network(maps), usual, atol=1e-5) and usual.abs().max() > 0.01
+        # In bfloat16 an isotropic convolution face by face rounds at other places.
+        rounds = kind is IsotropicUNet and precision == torch.bfloat16
+        tolerance = 0.02 * float(usual.std()) if rounds else 1e-5
+        assert (network(maps) - usual).square().mean().sqrt() < tolerance and usual.abs().max() > 0.01
     assert torch.equal(maps, given)
     network(maps).square().mean().backward()  # which needs what would be overwritten
     assert all(p.grad.isfinite().all() for p in network.parameters())
@@ -183,10 +185,9 @@ def test_what_hooks_into_a_layer_sees_all_faces_also_of_large_maps(monkeypatch, 
 @EACH
 def test_the_floor_has_ordinary_convolutions_also_of_large_maps(monkeypatch, kind):
     network, maps = zero_padded(small(kind)), torch.randn(2, 3, 768)
-    conv = [layer for layer in network.modules() if isinstance(layer, HealpixConv2d)][-1]
-    images, weight = torch.randn(24, conv.conv.in_channels, 4, 4), conv.conv.weight
-    kernel = weight if kind is HealpixUNet else weight[..., RINGS].unflatten(-1, (3, 3))
-    torch.testing.assert_close(conv(images), F.conv2d(images, kernel, conv.conv.bias, padding=1))
+    convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+    assert len(convolutions) == 10 and {layer.padding for layer in convolutions} == {(1, 1)}
+    assert not [layer for layer in network.modules() if isinstance(layer, HealpixPad)]
     with torch.no_grad():
         usual = network(maps)
         monkeypatch.setattr(unet, "LARGE", 0)

@@ -1,0 +1,128 @@
+"""Convolution on the sphere without preferred directions: sums over the rings around each pixel."""
+
+import math
+from collections.abc import Iterator
+from functools import lru_cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.sparse import csr_array
+from torch import Tensor, nn
+
+from .faces import N_FACES
+from .padding import HealpixPad, rim_table
+
+RING_OF = np.array([[2, 1, 2], [1, 0, 1], [2, 1, 2]])
+"""Which of its three weights a kernel has at each of 3x3 pixels: the middle's, the edges' or the corners'."""
+
+Rows = tuple[Tensor, Tensor, Tensor]
+"""A sparse matrix by rows: where each begins among the columns, the columns, their values float32."""
+
+
+@lru_cache(maxsize=32)
+def ring_sums(nside: int, batch: int) -> tuple[Rows, Rows]:
+    """The sums over rings as a sparse matrix, and its transpose.
+
+    Row p of the matrix has column 3 q + k for every pixel q on ring k around p: p itself, the four beyond its edges and
+    the four at its corners. Where three faces meet and a corner is missing, the two pixels beside it count half.
+
+    Args:
+        nside: Resolution, a power of two.
+        batch: Number of skies, one after the other.
+
+    Returns:
+        Matrices of npix and of 3 npix rows for each sky; pixels are counted (face, y, x).
+    """
+    npix = N_FACES * nside**2
+    first, second = _padded_pixels(nside)
+    steps = [*np.ndindex(RING_OF.shape)]
+    found, other = (
+        np.stack([3 * pixels[:, y : y + nside, x : x + nside].ravel() + RING_OF[y, x] for y, x in steps], axis=1)
+        for pixels in (first, second)
+    )
+    missing = found != other
+    entries = np.insert(found.ravel(), np.flatnonzero(missing), other[missing])
+    values = np.insert(np.where(missing, 0.5, 1).ravel(), np.flatnonzero(missing), 0.5).astype(np.float32)
+    starts = np.concatenate([[0], np.cumsum(9 + missing.sum(1))])
+    matrix = csr_array((values, entries, starts), shape=(npix, 3 * npix))
+    return _rows(matrix, batch), _rows(matrix.T.tocsr(), batch)
+
+
+def _padded_pixels(nside: int) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of the pixels on and around each face: two arrays (face, y, x), which differ at missing corners."""
+    places, *around = rim_table(nside, 1)
+    padded = np.zeros((2, N_FACES, nside + 2, nside + 2), np.int64)
+    padded[:, :, 1:-1, 1:-1] = np.arange(N_FACES * nside**2).reshape(N_FACES, nside, nside)
+    padded.reshape(2, -1)[:, places] = around
+    return tuple(padded)
+
+
+def _rows(matrix: csr_array, batch: int) -> Rows:
+    sky = np.arange(batch)[:, None]
+    starts = (matrix.indptr[:-1] + sky * matrix.nnz).ravel().astype(np.int32)
+    columns = (matrix.indices + sky * matrix.shape[1]).ravel().astype(np.int32)
+    return torch.from_numpy(starts), torch.from_numpy(columns), torch.from_numpy(np.tile(matrix.data, batch))
+
+
+def _times(matrix: Rows, rows: Tensor) -> Tensor:
+    starts, columns, values = matrix
+    return F.embedding_bag(columns, rows, starts, mode="sum", per_sample_weights=values.to(rows.dtype))
+
+
+class _RingSums(torch.autograd.Function):
+    """Sums over the rings of rows (sky, face, y, x, ring) of channels; the gradient is the product with the transpose."""
+
+    @staticmethod
+    def forward(ctx, rows: Tensor, nside: int, batch: int) -> Tensor:
+        ctx.place = nside, batch
+        return _times(ring_sums(nside, batch)[0], rows)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return _times(ring_sums(*ctx.place)[1], gradient.contiguous()), None, None
+
+
+class IsotropicConv2d(nn.Module):
+    """A convolution over face images that sees no edges of faces and has no direction.
+
+    A kernel is 3x3 pixels with three weights: of the middle, of each edge and of each corner. So channels can be mixed
+    first, for a third of a square kernel's multiplications, and what is mixed summed over rings. A processor does so;
+    on a GPU it is an ordinary convolution. The two differ by rounding.
+
+    Weights start as those of He et al. 2015 (arXiv:1502.01852), the rings alike in what they give of white noise.
+
+    Args:
+        in_channels: Channels in.
+        out_channels: Channels out.
+        nside: Resolution of the images.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, nside: int):
+        super().__init__()
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.pad = HealpixPad(nside)
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, 3))
+        nn.init.normal_(self.weight, std=math.sqrt(2 / (3 * in_channels)))
+        with torch.no_grad():
+            self.weight[..., 1:] /= 2  # for each of four pixels
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Shape (batch * 12, in_channels, nside, nside) to (batch * 12, out_channels, nside, nside)."""
+        if images.device.type != "cpu":
+            return self._convolved(self.pad(images))
+        rows = images.permute(0, 2, 3, 1).flatten(0, 2)
+        mixed = (rows @ self.weight.permute(1, 2, 0).flatten(1)).view(-1, self.out_channels)
+        sums = _RingSums.apply(mixed, self.pad.nside, len(images) // N_FACES)
+        return sums.view(len(images), *images.shape[2:], -1).permute(0, 3, 1, 2)
+
+    def each_face(self, images: Tensor) -> Iterator[Tensor]:
+        """The same face by face, (1, out_channels, nside, nside) each; the images may be overwritten meanwhile."""
+        return map(self._convolved, self.pad(images).split(1))
+
+    def _convolved(self, padded: Tensor) -> Tensor:
+        kernel = self.weight[..., torch.from_numpy(RING_OF)].contiguous(memory_format=torch.channels_last)
+        return F.conv2d(padded, kernel)
+
+    def extra_repr(self) -> str:
+        return f"{self.in_channels}, {self.out_channels}"

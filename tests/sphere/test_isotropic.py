@@ -1,0 +1,62 @@
+"""Isotropic convolutions, against explicit sums over healpy's neighbours and the ordinary convolution."""
+
+import healpy as hp
+import numpy as np
+import pytest
+import torch
+
+from cmb_lightning.sphere import Faces, IsotropicConv2d
+
+from .test_padding import STEPS
+
+
+def test_every_pixel_sums_over_its_rings():
+    nside = 8
+    conv, faces = IsotropicConv2d(1, 1, nside).double(), Faces(nside)
+    values = torch.randn(12 * nside**2, dtype=torch.float64)
+    result = faces.unfold(conv(faces.fold(values[None, None])))[0, 0]
+
+    middle, edge, corner = conv.weight[0, 0]
+    neighbours = torch.from_numpy(hp.get_all_neighbours(nside, np.arange(12 * nside**2), nest=True))
+    expected = middle * values
+    for direction, step in enumerate(STEPS):
+        found = neighbours[direction]
+        beside = (values[neighbours[direction - 1]] + values[neighbours[(direction + 1) % 8]]) / 2
+        expected = expected + (edge if 0 in step else corner) * torch.where(found >= 0, values[found], beside)
+    torch.testing.assert_close(result, expected)
+
+
+@pytest.mark.parametrize("nside", [1, 2, 4])
+def test_sums_of_mixed_channels_are_an_ordinary_convolution_and_so_are_their_gradients(nside):
+    torch.manual_seed(0)
+    conv, images = IsotropicConv2d(3, 5, nside).double(), torch.randn(24, 3, nside, nside, dtype=torch.float64)
+    images.requires_grad_()
+    ways = [conv(images), torch.cat([*conv.each_face(images)])]
+    gradients = [torch.autograd.grad(way.sin().sum(), (images, conv.weight)) for way in ways]
+    torch.testing.assert_close(*ways)
+    torch.testing.assert_close(*gradients)
+
+
+def test_gradients_are_those_of_differences():
+    conv = IsotropicConv2d(2, 1, 2).double()
+    images = torch.randn(12, 2, 2, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda images, _: conv(images), (images, conv.weight))
+
+
+def test_in_bfloat16_it_is_the_ordinary_convolution_within_rounding():
+    torch.manual_seed(0)
+    conv, images = IsotropicConv2d(20, 10, 4), torch.randn(12, 20, 4, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        ways = conv(images), torch.cat([*conv.each_face(images)])
+    assert {way.dtype for way in ways} == {torch.bfloat16}
+    exact = conv(images)
+    assert all(0 < (way - exact).std() < 0.01 * exact.std() for way in ways)
+
+
+def test_rings_start_with_as_much_each_and_keep_what_relu_leaves_of_white_noise():
+    torch.manual_seed(0)
+    conv, noise = IsotropicConv2d(300, 400, 8), torch.randn(12, 300, 8, 8)
+    rings = conv.weight.square().mean((0, 1)) * torch.tensor([1, 4, 4])
+    torch.testing.assert_close(rings, rings.mean().expand(3), rtol=0.02, atol=0)
+    half = noise.relu() * torch.randn(noise.shape).sign()  # its mean square, without its mean
+    assert conv(half).square().mean().item() == pytest.approx(1, rel=0.05)
