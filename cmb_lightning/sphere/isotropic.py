@@ -60,9 +60,10 @@ def _padded_pixels(nside: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _rows(matrix: csr_array, batch: int) -> Rows:
     sky = np.arange(batch)[:, None]
-    starts = (matrix.indptr[:-1] + sky * matrix.nnz).ravel().astype(np.int32)
-    columns = (matrix.indices + sky * matrix.shape[1]).ravel().astype(np.int32)
-    return torch.from_numpy(starts), torch.from_numpy(columns), torch.from_numpy(np.tile(matrix.data, batch))
+    starts, columns = matrix.indptr[:-1] + sky * matrix.nnz, matrix.indices + sky * matrix.shape[1]
+    kind = torch.int32 if batch * matrix.nnz < 2**31 else torch.int64
+    numbers = (torch.from_numpy(part.ravel()).to(kind) for part in (starts, columns))
+    return *numbers, torch.from_numpy(np.tile(matrix.data, batch))
 
 
 def _times(matrix: Rows, rows: Tensor) -> Tensor:
@@ -71,7 +72,7 @@ def _times(matrix: Rows, rows: Tensor) -> Tensor:
 
 
 class _RingSums(torch.autograd.Function):
-    """Sums over the rings of rows (sky, face, y, x, ring) of channels; the gradient is the product with the transpose."""
+    """Sums over rings of rows (sky, face, y, x, ring) of channels; the gradient is the product with the transpose."""
 
     @staticmethod
     def forward(ctx, rows: Tensor, nside: int, batch: int) -> Tensor:
@@ -88,7 +89,7 @@ class IsotropicConv2d(nn.Module):
 
     A kernel is 3x3 pixels with three weights: of the middle, of each edge and of each corner. So channels can be mixed
     first, for a third of a square kernel's multiplications, and what is mixed summed over rings. A processor does so;
-    on a GPU it is an ordinary convolution. The two differ by rounding.
+    on a GPU, and compiled, it is an ordinary convolution. The two differ by rounding.
 
     Weights start as those of He et al. 2015 (arXiv:1502.01852), the rings alike in what they give of white noise.
 
@@ -106,10 +107,11 @@ class IsotropicConv2d(nn.Module):
         nn.init.normal_(self.weight, std=math.sqrt(2 / (3 * in_channels)))
         with torch.no_grad():
             self.weight[..., 1:] /= 2  # for each of four pixels
+        self.register_buffer("ring_of", torch.from_numpy(RING_OF), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Shape (batch * 12, in_channels, nside, nside) to (batch * 12, out_channels, nside, nside)."""
-        if images.device.type != "cpu":
+        if images.device.type != "cpu" or torch.compiler.is_compiling():
             return self._convolved(self.pad(images))
         rows = images.permute(0, 2, 3, 1).flatten(0, 2)
         mixed = (rows @ self.weight.permute(1, 2, 0).flatten(1)).view(-1, self.out_channels)
@@ -121,7 +123,7 @@ class IsotropicConv2d(nn.Module):
         return map(self._convolved, self.pad(images).split(1))
 
     def _convolved(self, padded: Tensor) -> Tensor:
-        kernel = self.weight[..., torch.from_numpy(RING_OF)].contiguous(memory_format=torch.channels_last)
+        kernel = self.weight[..., self.ring_of].contiguous(memory_format=torch.channels_last)
         return F.conv2d(padded, kernel)
 
     def extra_repr(self) -> str:
