@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from ..sphere import Faces, IsotropicConv2d
 from .start import start_at_zero
-from .unet import PixelLinear, saves_memory
+from .unet import PixelLinear, last_maps, saves_memory, widths_of_levels
 
 
 class ConvLayer(nn.Module):
@@ -83,22 +83,17 @@ class IsotropicUNet(nn.Module):
         zero_init: bool = True,
     ):
         super().__init__()
-        if depth < 0 or nside >> depth < 1:
-            raise ValueError(f"depth={depth} does not fit nside={nside}: use 0 to {nside.bit_length() - 1}.")
-        if width < 1 or max_width < width:
-            raise ValueError(f"width={width}, max_width={max_width}: need 1 <= width <= max_width.")
-        widths = [min(width << level, max_width) for level in range(depth + 1)]
+        widths = widths_of_levels(nside, width, max_width, depth)
+        before, above = [in_channels, *widths[:-1]], [width, *widths[:-1]]
 
         def stage(level: int, before: int, after: int) -> nn.Sequential:
             nside_here, middle = nside >> level, widths[level]
             return nn.Sequential(ConvLayer(before, middle, nside_here), ConvLayer(middle, after, nside_here))
 
         self.faces = Faces(nside)
-        self.way_down = nn.ModuleList(
-            stage(level, before, widths[level]) for level, before in enumerate([in_channels, *widths[:-1]][:depth])
-        )
-        self.bottom = stage(depth, widths[depth - 1] if depth else in_channels, widths[max(0, depth - 1)])
-        self.way_up = nn.ModuleList(stage(level, widths[level], widths[max(0, level - 1)]) for level in range(depth))
+        self.way_down = nn.ModuleList(stage(level, before[level], widths[level]) for level in range(depth))
+        self.bottom = stage(depth, before[depth], above[depth])
+        self.way_up = nn.ModuleList(stage(level, widths[level], above[level]) for level in range(depth))
         self.last = PixelLinear(width, out_channels)
         self.to(memory_format=torch.channels_last)
         if zero_init:
@@ -115,8 +110,4 @@ class IsotropicUNet(nn.Module):
         images = self.bottom(images)
         for stage in reversed(self.way_up):
             images = stage(doubled_onto(kept.pop(), images))
-        with torch.autocast(images.device.type, enabled=False):
-            if not saves_memory(self.last, maps):
-                return self.faces.unfold(self.last(images.to(self.last.weight.dtype)))
-            said = maps.new_empty((len(maps), self.last.out_features, maps.shape[-1]), dtype=self.last.weight.dtype)
-            return self.faces.unfold_each((self.last(face.to(said.dtype)) for face in images.split(1)), said)
+        return last_maps(self.last, self.faces, images)

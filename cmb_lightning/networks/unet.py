@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..sphere import Faces, HealpixConv2d
+from ..sphere.faces import N_FACES
 from .start import start_at_zero
 
 LARGE = 2**26
@@ -26,6 +27,30 @@ class PixelLinear(nn.Linear):
     def forward(self, images: Tensor) -> Tensor:
         """Shape (face, in, y, x) to (face, out, y, x)."""
         return super().forward(images.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+def widths_of_levels(nside: int, width: int, max_width: int, depth: int) -> list[int]:
+    """Channels at each of `depth` + 1 resolutions: they double from `width` to at most `max_width`.
+
+    Raises:
+        ValueError: If nside cannot be halved that often, or there are no such widths.
+    """
+    if depth < 0 or nside >> depth < 1:
+        raise ValueError(f"depth={depth} does not fit nside={nside}: use 0 to {nside.bit_length() - 1}.")
+    if not 1 <= width <= max_width:
+        raise ValueError(f"width={width}, max_width={max_width}: need 1 <= width <= max_width.")
+    return [min(width << level, max_width) for level in range(depth + 1)]
+
+
+def last_maps(last: PixelLinear, faces: Faces, images: Tensor) -> Tensor:
+    """Maps that a last layer makes of images, in its own precision whatever that around it is."""
+    kind = last.weight.dtype
+    with torch.autocast(images.device.type, enabled=False):
+        if not saves_memory(last, images):
+            return faces.unfold(last(images.to(kind)))
+        batch = len(images) // N_FACES
+        maps = images.new_empty((batch, last.out_features, faces.order.numel()), dtype=kind)
+        return faces.unfold_each((last(face.to(kind)) for face in images.split(1)), maps)
 
 
 class PixelNorm(nn.LayerNorm):
@@ -160,13 +185,9 @@ class HealpixUNet(nn.Module):
         zero_init: bool = True,
     ):
         super().__init__()
-        if depth < 0 or nside >> depth < 1:
-            raise ValueError(f"depth={depth} does not fit nside={nside}: use 0 to {nside.bit_length() - 1}.")
-        if width < 1 or max_width < width or blocks < 1:
-            raise ValueError(
-                f"width={width}, max_width={max_width}, blocks={blocks}: need 1 <= width <= max_width and blocks >= 1."
-            )
-        widths = [min(width << level, max_width) for level in range(depth + 1)]
+        if blocks < 1:
+            raise ValueError(f"blocks={blocks} must be at least 1.")
+        widths = widths_of_levels(nside, width, max_width, depth)
         nsides = [nside >> level for level in range(depth + 1)]
 
         def stage(level: int, count: int = blocks) -> nn.Sequential:
@@ -199,8 +220,4 @@ class HealpixUNet(nn.Module):
         images = self.bottom(images)
         for level in reversed(range(len(kept))):
             images = self.way_up[level](self.ups[level](images, kept.pop()))
-        with torch.autocast(images.device.type, enabled=False):
-            if not saves_memory(self.last, maps):
-                return self.faces.unfold(self.last(images.to(self.last.weight.dtype)))
-            said = maps.new_empty((len(maps), self.last.out_features, maps.shape[-1]), dtype=self.last.weight.dtype)
-            return self.faces.unfold_each((self.last(face.to(said.dtype)) for face in images.split(1)), said)
+        return last_maps(self.last, self.faces, images)
