@@ -33,7 +33,7 @@ class MixingDataModule(SimulatedDataModule):
         batch_size: Maps in a batch.
         num_workers: Processes that load data; 0 for a thread of the training's own.
         n_workers: Processes that simulate; the cores given to the job when None.
-        keep: Memory [GiB] in which a process may keep prepared training maps, and as much for those of evaluation.
+        keep: Memory [GiB] in which a training may keep prepared maps, and as much for those of validation.
         extremes: Where the extremes of the training maps are written.
     """
 
@@ -109,8 +109,9 @@ class MixingDataModule(SimulatedDataModule):
         """The simulations as they are, with linear results beside them when scored, and halves when predicted."""
         predicting = self._stage == "predict"
         preparation = self._preparation(scored=not predicting)
+        keep_bytes = self._keep_bytes if self._stage == "fit" else 0  # elsewhere each sky is wanted once
         kind = WithHalves if predicting and self.splits[split].has_halves else FixedDataset
-        return kind(self.splits[split], self.n_used(split), preparation, self._keep_bytes)
+        return kind(self.splits[split], self.n_used(split), preparation, keep_bytes)
 
     def _preparation(self, scored: bool) -> Preparation:
         return Unprepared() if self.trainer is None else self.trainer.lightning_module.preparation(scored=scored)

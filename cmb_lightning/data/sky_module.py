@@ -65,7 +65,7 @@ class SkyDataModule(MixingDataModule):
         batch_size: Maps in a batch, or patches.
         num_workers: Processes that load data; 0 for a thread of the training's own.
         n_workers: Processes that simulate; the cores given to the job when None.
-        keep: Memory [GiB] in which a process may keep prepared training maps, and as much for those of evaluation.
+        keep: Memory [GiB] in which a training may keep prepared maps, and as much for those of validation.
         extremes: Where `simulate` writes the extremes of the training maps.
 
     Raises:

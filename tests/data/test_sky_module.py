@@ -209,6 +209,12 @@ def test_gains_are_drawn_anew_with_the_instrument_s_scatter(root):
     assert np.allclose(dataset._scatter, errors) and all(errors)
 
 
+@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
+def test_only_a_training_keeps_what_it_will_want_again(root, command):
+    skies = stage(module(root), command).evaluation_dataset("valid")
+    assert (skies[0] is skies[0]) == (command == "fit")
+
+
 def test_keeping_prepared_maps_changes_no_sample(root):
     kept = stage(module(root), "fit").training_dataset()
     anew = stage(module(root, keep=0.0), "fit").training_dataset()
