@@ -3,20 +3,14 @@
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..sphere.faces import check_nside
 from ..sphere.graph import laplacian
+from ..sphere.sparse import Rows, times
 from .start import start_at_zero
 
 MATRIX = ("starts", "columns", "values")
-
-
-def _times(matrix: tuple[Tensor, Tensor, Tensor], columns: Tensor) -> Tensor:
-    """A sparse matrix (row starts, columns, values) times dense columns: three times as fast as torch.sparse."""
-    starts, where, values = matrix
-    return F.embedding_bag(where, columns, starts, mode="sum", per_sample_weights=values.to(columns.dtype))
 
 
 class _SymmetricProduct(torch.autograd.Function):
@@ -25,11 +19,11 @@ class _SymmetricProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx, columns: Tensor, *matrix: Tensor) -> Tensor:
         ctx.save_for_backward(*matrix)
-        return _times(matrix, columns)
+        return times(matrix, columns)
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return _times(ctx.saved_tensors, gradient.contiguous()), None, None, None
+        return times(ctx.saved_tensors, gradient.contiguous()), None, None, None
 
 
 class ChebyshevConv(nn.Module):
@@ -48,7 +42,7 @@ class ChebyshevConv(nn.Module):
         self.weight = nn.Parameter(torch.empty(kernel_size * in_channels, out_channels))
         nn.init.normal_(self.weight, std=math.sqrt(2 / (kernel_size * in_channels)))
 
-    def forward(self, maps: Tensor, matrix: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    def forward(self, maps: Tensor, matrix: Rows) -> Tensor:
         """Shape (pixel, batch, in) and the Laplacian (row starts, columns, values) to (pixel, batch, out)."""
         pixels, batch, channels = maps.shape
         maps = maps.reshape(pixels * batch, channels)
@@ -75,7 +69,7 @@ class ChebyshevBlock(nn.Module):
         self.second = ChebyshevConv(middle_channels, out_channels, kernel_size)
         self.second_norm = nn.BatchNorm1d(out_channels)
 
-    def forward(self, maps: Tensor, matrix: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    def forward(self, maps: Tensor, matrix: Rows) -> Tensor:
         """Shape (pixel, batch, in) to (pixel, batch, out)."""
         maps = self.first(maps, matrix)
         maps = self.first_norm(maps.flatten(0, 1)).relu().view(maps.shape)
@@ -132,7 +126,7 @@ class DeepSphereUNet(nn.Module):
         if zero_init:
             start_at_zero(self.last)
 
-    def _laplacian(self, level: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _laplacian(self, level: int) -> Rows:
         return tuple(getattr(self, f"{part}{level}") for part in MATRIX)
 
     def forward(self, maps: Tensor) -> Tensor:

@@ -12,12 +12,10 @@ from torch import Tensor, nn
 
 from .faces import N_FACES
 from .padding import HealpixPad, rim_table
+from .sparse import Rows, times
 
 RING_OF = np.array([[2, 1, 2], [1, 0, 1], [2, 1, 2]])
 """Which of its three weights a kernel has at each of 3x3 pixels: the middle's, the edges' or the corners'."""
-
-Rows = tuple[Tensor, Tensor, Tensor]
-"""A sparse matrix by rows: where each begins among the columns, the columns, their values float32."""
 
 
 @lru_cache(maxsize=32)
@@ -66,22 +64,17 @@ def _rows(matrix: csr_array, batch: int) -> Rows:
     return *numbers, torch.from_numpy(np.tile(matrix.data, batch))
 
 
-def _times(matrix: Rows, rows: Tensor) -> Tensor:
-    starts, columns, values = matrix
-    return F.embedding_bag(columns, rows, starts, mode="sum", per_sample_weights=values.to(rows.dtype))
-
-
 class _RingSums(torch.autograd.Function):
     """Sums over rings of rows (sky, face, y, x, ring) of channels; the gradient is the product with the transpose."""
 
     @staticmethod
     def forward(ctx, rows: Tensor, nside: int, batch: int) -> Tensor:
         ctx.place = nside, batch
-        return _times(ring_sums(nside, batch)[0], rows)
+        return times(ring_sums(nside, batch)[0], rows)
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return _times(ring_sums(*ctx.place)[1], gradient.contiguous()), None, None
+        return times(ring_sums(*ctx.place)[1], gradient.contiguous()), None, None
 
 
 class IsotropicConv2d(nn.Module):
