@@ -4,6 +4,7 @@ import healpy as hp
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from cmb_lightning.networks import HealpixUNet, IsotropicUNet, unet
@@ -47,11 +48,11 @@ def test_shapes_and_a_batch_is_each_sky_by_itself(kind):
 
 @pytest.mark.parametrize(("kind", "move"), [(HealpixUNet, "turned"), *((IsotropicUNet, move) for move in MOVES)])
 def test_a_sky_turned_or_mirrored_gives_the_output_that_is(kind, move):
-    network = small(kind)
-    maps = torch.randn(1, 3, 768)
+    network = small(kind).double()
+    maps = torch.randn(1, 3, 768, dtype=torch.float64)
     result, elsewhere = network(maps), moved(maps, 8, move)
     assert result.std() > 0.01 and (elsewhere - maps).std() > 1
-    torch.testing.assert_close(network(elsewhere), moved(result, 8, move), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(network(elsewhere), moved(result, 8, move), atol=1e-6, rtol=1e-5)
 
 
 def test_square_kernels_have_a_direction():
@@ -146,10 +147,12 @@ def test_large_maps_in_less_memory_are_the_same(monkeypatch, kind, precision):
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
         usual = network(maps)
         monkeypatch.setattr(unet, "LARGE", 0)
-        # In bfloat16 an isotropic convolution face by face rounds at other places.
-        rounds = kind is IsotropicUNet and precision == torch.bfloat16
-        tolerance = 0.02 * float(usual.std()) if rounds else 1e-5
-        assert (network(maps) - usual).square().mean().sqrt() < tolerance and usual.abs().max() > 0.01
+        result = network(maps)
+    assert usual.abs().max() > 0.01
+    if kind is IsotropicUNet and precision == torch.bfloat16:  # face by face it rounds at other places
+        assert (result - usual).std() < 0.02 * usual.std()
+    else:
+        assert torch.allclose(result, usual, atol=1e-5)
     assert torch.equal(maps, given)
     network(maps).square().mean().backward()  # which needs what would be overwritten
     assert all(p.grad.isfinite().all() for p in network.parameters())
@@ -185,6 +188,10 @@ def test_what_hooks_into_a_layer_sees_all_faces_also_of_large_maps(monkeypatch, 
 @EACH
 def test_the_floor_has_ordinary_convolutions_also_of_large_maps(monkeypatch, kind):
     network, maps = zero_padded(small(kind)), torch.randn(2, 3, 768)
+    conv = network.bottom[0].first if kind is HealpixUNet else network.bottom[0].conv
+    plain = conv.conv if kind is HealpixUNet else conv
+    images = torch.randn(24, plain.in_channels, 4, 4)
+    assert torch.equal(conv(images), F.conv2d(images, plain.weight, plain.bias, padding=1))
     convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
     assert len(convolutions) == 10 and {layer.padding for layer in convolutions} == {(1, 1)}
     assert not [layer for layer in network.modules() if isinstance(layer, HealpixPad)]
