@@ -8,8 +8,14 @@ from pathlib import Path
 from typing import Any
 
 
+DIGITS = 12
+
+
 def canonical(recipe: Mapping[str, Any]) -> str:
     """The recipe as JSON that is the same text for equal recipes: keys sorted, 1.0 written as 1.
+
+    Numbers have twelve digits: what is computed, such as a unit's factor in a band, differs in the last of sixteen from
+    one processor or library to the next, and data made on one machine shall be known on another.
 
     Raises:
         TypeError: A value is neither text, number, truth value, None, list nor dict.
@@ -65,7 +71,7 @@ _ABSENT = object()
 
 
 def _plain(value: Any, key: str) -> Any:
-    """Plain JSON values, with whole floats turned to integers so that 1 and 1.0 are one recipe."""
+    """Plain JSON values, with floats rounded, and whole ones turned to integers so that 1 and 1.0 are one recipe."""
     if value is None or isinstance(value, str | bool):
         return value
     if isinstance(value, Mapping):
@@ -79,7 +85,8 @@ def _plain(value: Any, key: str) -> Any:
     if isinstance(value, float):
         if not math.isfinite(value):
             raise ValueError(f"{key}: {value} is not a finite number.")
-        return int(value) if value.is_integer() else float(value)
+        rounded = float(f"{value:.{DIGITS}g}")
+        return int(rounded) if rounded.is_integer() else rounded
     raise TypeError(f"{key}: a recipe cannot hold a {type(value).__name__}.")
 
 

@@ -13,6 +13,14 @@ def test_equal_recipes_have_one_name_however_they_are_written():
     assert len(recipe_id(RECIPE)) == 16
 
 
+def test_what_rounding_changes_on_another_machine_is_the_same_recipe():
+    weight = 3.1084283003358615  # of uK_RJ in a band: one processor's, whose last digit another has one lower
+    here, there = ({**RECIPE, "weights": [found, 1]} for found in (weight, np.nextafter(weight, 0)))
+    assert here != there
+    assert recipe_id(here) == recipe_id(there) and differing_keys(here, there) == []
+    assert recipe_id(here) != recipe_id({**RECIPE, "weights": [weight * (1 + 1e-9), 1]})
+
+
 @pytest.mark.parametrize(
     ("change", "key"),
     [
