@@ -97,7 +97,7 @@ def test_a_published_training_runs(tmp_path, network_data, name):
 def test_own_maps_are_cleaned_as_simulations_are(tmp_path):
     """A simulated sky written as FITS maps, of `configs/observations.yaml`, gives what it gives as a simulation."""
     data = {"scale_from_nside": None, "bands": None, "target_fwhm": None}
-    model = {"network": {"init_args": {"max_width": 64}}}
+    model = {"network": {"init_args": {"max_width": 128}}}
     app = Application(tmp_path, data={"init_args": data}, model=model, trainer={"max_epochs": 1})
     assert app("fit").status == app("predict").status == 0
     (path,) = tmp_path.glob("cache/tiny/test-*/sim000000.safetensors")
