@@ -10,11 +10,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Those of the scripts first: one of them takes minutes, which at the end other processes would wait for."""
-    items.sort(key=lambda item: item.path.parent.name != "scripts")
-
-
 @pytest.fixture(scope="session")
 def real_sky() -> Path:
     """Folder of the real Galactic templates, which the project does not ship."""
