@@ -29,7 +29,7 @@ from cmb_lightning.data.datasets import Preparation
 from cmb_lightning.data.layout import Layout
 from cmb_lightning.errors import ConfigError
 from cmb_lightning.networks.bayesian import MonteCarloDropout
-from cmb_lightning.networks.isotropic import IsotropicUNet
+from cmb_lightning.networks.unet import HealpixUNet
 from cmb_lightning.sphere.patches import Patches, PatchGrid
 
 SCALE_SIMS = 8  # skies that tell how maps are scaled: each has pixels enough
@@ -64,7 +64,7 @@ class CleaningTask(ScoredTask):
         self,
         layout: Layout,
         method: Callable[[Layout], Method] = Residual,
-        network: Callable[[int, int, int], nn.Module] = IsotropicUNet,
+        network: Callable[[int, int, int], nn.Module] = HealpixUNet,
         loss: Callable[[], nn.Module] = nn.HuberLoss,
         optimizer: Callable[[Any], Optimizer] = lambda parameters: torch.optim.AdamW(parameters, lr=2e-3),
         scheduler: Callable[[Optimizer, int], LRScheduler] = WarmupCosine,

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from ..sphere import IsotropicConv2d
 from .deepsphere import ChebyshevConv
-from .isotropic import IsotropicUNet
-from .unet import PixelLinear
+from .unet import HealpixUNet, PixelLinear
 
 # Layers whose inputs are dropped, with the places of (sample, channel) among the input's dimensions.
 LAYERS = {
@@ -45,7 +44,7 @@ class MonteCarloDropout(nn.Module):
         in_channels: int,
         out_channels: int,
         nside: int,
-        network: Callable[[int, int, int], nn.Module] = IsotropicUNet,
+        network: Callable[[int, int, int], nn.Module] = HealpixUNet,
         rate: float = 0.1,
         passes: int = 20,
     ):
@@ -140,7 +139,7 @@ class ConcreteDropout(MonteCarloDropout):
         in_channels: int,
         out_channels: int,
         nside: int,
-        network: Callable[[int, int, int], nn.Module] = IsotropicUNet,
+        network: Callable[[int, int, int], nn.Module] = HealpixUNet,
         rate: float = 0.1,
         passes: int = 20,
         weight_penalty: float = 1e-9,
