@@ -42,6 +42,7 @@ _PARTS = {
     "DeepSphereUNet": "networks",
     "MonteCarloDropout": "networks",
     "CleaningTask": "cleaning.task",
+    "MuonAdamW": "cleaning.optimizers",
     "Residual": "cleaning.methods",
     "Direct": "cleaning.methods",
     "LinearEstimate": "cleaning.linear",
