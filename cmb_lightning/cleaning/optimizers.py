@@ -20,8 +20,8 @@ class MuonAdamW(Optimizer):
 
     Args:
         params: The parameters.
-        lr: Learning rate of matrices.
-        lr_of_others: Learning rate of all others.
+        lr: Learning rate of what AdamW moves.
+        matrix_lr: Learning rate of matrices.
         momentum: Decay of the matrices' momentum, which looks ahead as Nesterov's.
         betas: Decay of the others' first and second moments.
         weight_decay: Part of each parameter that a step takes off, relative to its learning rate.
@@ -33,13 +33,13 @@ class MuonAdamW(Optimizer):
     def __init__(
         self,
         params: Iterable[nn.Parameter],
-        lr: float = 6e-3,
-        lr_of_others: float = 2e-3,
+        lr: float = 2e-3,
+        matrix_lr: float = 6e-3,
         momentum: float = 0.95,
         betas: tuple[float, float] = (0.9, 0.999),
         weight_decay: float = 0.01,
     ) -> None:
-        for name, rate in {"lr": lr, "lr_of_others": lr_of_others, "weight_decay": weight_decay}.items():
+        for name, rate in {"lr": lr, "matrix_lr": matrix_lr, "weight_decay": weight_decay}.items():
             if rate < 0:
                 raise ValueError(f"{name}={rate} must not be negative.")
         for name, decay in {"momentum": momentum, "betas[0]": betas[0], "betas[1]": betas[1]}.items():
@@ -49,8 +49,8 @@ class MuonAdamW(Optimizer):
         for parameter in params:
             kinds[parameter.ndim > 1].append(parameter)
         groups = [
-            {"params": kinds[True], "lr": lr, "momentum": momentum},
-            {"params": kinds[False], "lr": lr_of_others, "betas": betas},
+            {"params": kinds[True], "lr": matrix_lr, "momentum": momentum},
+            {"params": kinds[False], "lr": lr, "betas": betas},
         ]
         super().__init__([group for group in groups if group["params"]], {"weight_decay": weight_decay})
 

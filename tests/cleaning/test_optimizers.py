@@ -27,7 +27,7 @@ def parameters(*shapes: tuple[int, ...]) -> list[nn.Parameter]:
 
 def test_biases_and_norms_move_as_by_adamw():
     shapes = (7,), (3,)
-    found = moved(parameters(*shapes), lambda given: MuonAdamW(given, lr_of_others=0.1, weight_decay=0.3))
+    found = moved(parameters(*shapes), lambda given: MuonAdamW(given, lr=0.1, weight_decay=0.3))
     expected = moved(parameters(*shapes), lambda given: torch.optim.AdamW(given, lr=0.1, weight_decay=0.3))
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
@@ -35,10 +35,10 @@ def test_biases_and_norms_move_as_by_adamw():
 @pytest.mark.parametrize("shape", [(6, 20), (20, 6)])
 def test_matrices_move_as_by_torchs_muon(shape):
     """Which computes them in bfloat16."""
-    options = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.3}
+    options = {"momentum": 0.9, "weight_decay": 0.3}
     (start,) = parameters(shape)
-    (found,) = moved(parameters(shape), lambda given: MuonAdamW(given, **options))
-    like_adamw = {**options, "adjust_lr_fn": "match_rms_adamw"}
+    (found,) = moved(parameters(shape), lambda given: MuonAdamW(given, matrix_lr=0.1, **options))
+    like_adamw = {**options, "lr": 0.1, "adjust_lr_fn": "match_rms_adamw"}
     (expected,) = moved(parameters(shape), lambda given: torch.optim.Muon(given, **like_adamw))
     assert (found - expected).norm() < 0.02 * (expected - start).norm()
 
@@ -68,7 +68,7 @@ def test_what_is_orthogonalised_keeps_its_singular_vectors_and_no_sizes(shape):
 def test_a_step_is_as_long_for_matrices_of_any_shape():
     shapes = (8, 8), (8, 512), (512, 8), (64, 32, 3)
     start = parameters(*shapes)
-    end = moved(parameters(*shapes), lambda given: MuonAdamW(given, lr=0.1, weight_decay=0.0), steps=1)
+    end = moved(parameters(*shapes), lambda given: MuonAdamW(given, matrix_lr=0.1, weight_decay=0.0), steps=1)
     lengths = [(after - before).square().mean().sqrt().item() for before, after in zip(start, end, strict=True)]
     assert lengths == pytest.approx([0.02] * 4, rel=0.25)
 
@@ -101,7 +101,7 @@ def test_what_has_no_gradient_stays():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"lr": -1}, {"lr_of_others": -1}, {"weight_decay": -1}, {"momentum": 1}, {"betas": (0.9, 1)}]
+    "wrong", [{"lr": -1}, {"matrix_lr": -1}, {"weight_decay": -1}, {"momentum": 1}, {"betas": (0.9, 1)}]
 )
 def test_impossible_rates_are_refused_by_name(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
