@@ -182,7 +182,8 @@ class MixedDataset(Dataset):
         return {**sample, "index": np.int64(index)}
 
     def _mix(self, key: tuple[int, int]) -> Mix:
-        return draw_mix(self._seed, *key, self._n_sims, self._bands, self._scatter, self._noise_of)
+        fixed = self._n_sims, self._bands, self._scatter, self._noise_of
+        return draw_mix(self._seed, *key, *fixed, in_epoch=self._n_samples)
 
     def _entries(self, mix: Mix, sky: np.ndarray, ranges: Sequence[tuple[int, int]] | None = None) -> dict[str, Any]:
         """What the method makes of a mix, or of ranges (first, end) of its pixels, with an array for the sky."""

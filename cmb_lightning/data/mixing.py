@@ -58,10 +58,11 @@ def draw_mix(
     bands: np.ndarray,
     scatter: np.ndarray,
     noise_of: np.ndarray | None = None,
+    in_epoch: int | None = None,
 ) -> Mix:
     """The mix of one training sample, which depends on these arguments and nothing else.
 
-    Every CMB comes once in `n_sims` samples. Noise is drawn channel by channel, since channels have independent noise;
+    Every CMB comes once in `n_sims` samples, over epochs. Noise is drawn channel by channel, since channels have independent noise;
     the channels of a band share its calibration.
 
     Args:
@@ -74,6 +75,7 @@ def draw_mix(
             own, from none to this.
         noise_of: The channel whose mix of noises each channel takes over, shape (channel,); its own when None. Q and U
             of a band need the same mix where they become E and B before they are mixed.
+        in_epoch: Samples drawn in an epoch, so that the next one goes on with other CMB; n_sims when None.
     """
     rng = stream("mix", seed, epoch, index)
     n_channels = len(scatter)
@@ -89,7 +91,7 @@ def draw_mix(
     # From well calibrated skies to the worst expected, so that a model learns to tell which it sees.
     gain = rng.uniform() * rng.standard_normal(int(bands.max()) + 1)[bands] * scatter
     return Mix(
-        cmb=index % n_sims,
+        cmb=(epoch * (in_epoch or n_sims) + index) % n_sims,
         foregrounds=foregrounds,
         noise=np.stack([first, second], axis=1),
         weights=weights.astype(np.float32),

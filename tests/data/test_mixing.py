@@ -27,6 +27,13 @@ def test_every_cmb_comes_once_in_a_round():
     assert sorted(draw_mix(1, 0, index, 10, BANDS, SCATTER).cmb for index in range(10)) == list(range(10))
 
 
+@pytest.mark.parametrize("in_epoch", [2, 4, 5])
+def test_short_epochs_go_on_where_the_last_one_ended(in_epoch):
+    keys = [(epoch, index) for epoch in range(20 // in_epoch) for index in range(in_epoch)]
+    drawn = [draw_mix(1, *key, 10, BANDS, SCATTER, in_epoch=in_epoch).cmb for key in keys]
+    assert drawn == 2 * list(range(10))
+
+
 def test_foregrounds_and_noise_are_drawn_evenly_and_two_different_noises_are_added():
     drawn = mixes(2000)
     assert np.bincount([mix.foregrounds for mix in drawn], minlength=10).std() < 3 * np.sqrt(200)
