@@ -120,8 +120,9 @@ class PreparedParts:
 class MixedDataset(Dataset):
     """Training samples: CMB i, foregrounds j, a sum of two noises for each channel and a new calibration error.
 
-    A sample depends on (seed, epoch, index) alone, which is its key. Its entries are those of the preparation, and
-    `target` (field, pixel) and `index`.
+    A sample depends on (seed, epoch, index) alone, which is its key, and its sky on (seed, epoch, index // repeats).
+    Its entries are those of the preparation, and `target` (field, pixel) and `index`. A sky is kept until the last of
+    its samples or the next epoch, so that it is made once where they come in their order.
 
     Args:
         data: The split, complete.
@@ -133,6 +134,7 @@ class MixedDataset(Dataset):
             when `parts` are prepared.
         parts: The components; as on disk when None.
         symmetries: Turn and mirror each sample, as drawn by its key, after all else.
+        repeats: Samples of each sky.
     """
 
     def __init__(
@@ -145,9 +147,11 @@ class MixedDataset(Dataset):
         preparation: Preparation,
         parts: PreparedParts | None = None,
         symmetries: bool = False,
+        repeats: int = 1,
     ) -> None:
         self._data, self._n_sims, self._n_samples, self._seed = data, n_sims, n_samples, seed
-        self._symmetries = symmetries
+        self._symmetries, self._repeats = symmetries, repeats
+        self._kept: dict[tuple[int, int], dict[str, np.ndarray]] = {}
         self._scatter, self._preparation = gain_scatter, preparation
         self._parts = parts
         names = [channel.rpartition("_")[0] for channel in data.cache.layout.channels]
@@ -161,10 +165,12 @@ class MixedDataset(Dataset):
         return self._n_samples
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
-        return self._sample(key, self._empty(1)[0])
+        return self.__getitems__([key])[0]
 
     def __getitems__(self, keys: list[tuple[int, int]]) -> list[dict[str, Any]]:
         """Make all samples of a batch, as a DataLoader asks for them; their skies are the rows of one array."""
+        epochs = {epoch for epoch, _ in keys}
+        self._kept = {drawn: maps for drawn, maps in self._kept.items() if drawn[0] in epochs}
         return [self._sample(key, sky) for key, sky in zip(keys, self._empty(len(keys)), strict=True)]
 
     def _empty(self, count: int) -> np.ndarray:
@@ -172,18 +178,31 @@ class MixedDataset(Dataset):
 
     def _sample(self, key: tuple[int, int], sky: np.ndarray) -> dict[str, Any]:
         """Make one sample, with an array for its sky."""
-        epoch, index = key
-        mix = self._mix(key)
-        sample: dict[str, Any] = self._entries(mix, sky)
-        sample["target"] = self._preparation.target(self._data.cache.read(mix.cmb, ("target",))["target"])
+        maps = self._maps(key, sky)
         if self._symmetries:
-            symmetry = draw_symmetry(self._seed, epoch, index)
-            sample = transform(sample, symmetry, partial(self._preparation.fields, self._data.cache.layout))
-        return {**sample, "index": np.int64(index)}
+            symmetry = draw_symmetry(self._seed, *key)
+            maps = transform(maps, symmetry, partial(self._preparation.fields, self._data.cache.layout))
+        return {**maps, "index": np.int64(key[1])}
+
+    def _maps(self, key: tuple[int, int], sky: np.ndarray) -> dict[str, np.ndarray]:
+        """The entries and the target of the sample's sky, new or kept."""
+        drawn = self._drawn(key)
+        maps = self._kept.pop(drawn, None)
+        if maps is None:
+            mix = self._mix(key)
+            maps = self._entries(mix, sky)
+            maps["target"] = self._preparation.target(self._data.cache.read(mix.cmb, ("target",))["target"])
+        if (key[1] + 1) % self._repeats:  # copies: a batch can be of the arrays themselves, and may be changed
+            self._kept[drawn] = {name: value.copy() for name, value in maps.items()}
+        return maps
+
+    def _drawn(self, key: tuple[int, int]) -> tuple[int, int]:
+        """What the sample's sky is drawn by."""
+        return key[0], key[1] // self._repeats
 
     def _mix(self, key: tuple[int, int]) -> Mix:
         fixed = self._n_sims, self._bands, self._scatter, self._noise_of
-        return draw_mix(self._seed, *key, *fixed, in_epoch=self._n_samples)
+        return draw_mix(self._seed, *self._drawn(key), *fixed, in_epoch=self._n_samples // self._repeats)
 
     def _entries(self, mix: Mix, sky: np.ndarray, ranges: Sequence[tuple[int, int]] | None = None) -> dict[str, Any]:
         """What the method makes of a mix, or of ranges (first, end) of its pixels, with an array for the sky."""

@@ -62,8 +62,8 @@ def draw_mix(
 ) -> Mix:
     """The mix of one training sample, which depends on these arguments and nothing else.
 
-    Every CMB comes once in `n_sims` samples, over epochs. Noise is drawn channel by channel, since channels have independent noise;
-    the channels of a band share its calibration.
+    Every CMB comes once in `n_sims` samples, over epochs. Noise is drawn channel by channel, since channels have
+    independent noise; the channels of a band share its calibration.
 
     Args:
         seed: Seed of the data.

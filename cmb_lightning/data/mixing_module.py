@@ -1,6 +1,7 @@
 """What data modules of skies in parts have in common: samples mixed anew in each epoch."""
 
 import logging
+import math
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ class MixingDataModule(SimulatedDataModule):
         seed: Seed of the mixing and of the order of training.
         run_inference_on: Splits for test and predict; the validation split, or the first there is, when None.
         samples_per_epoch: Training samples in an epoch; as many as there are training simulations when None.
+        repeats: How many of an epoch's samples are of the same sky.
         symmetries: Turn and mirror training samples by the exact symmetries of HEALPix.
         patches: Train on single patches, as the network cuts them: each sample another one in every epoch.
         batch_size: Maps in a batch.
@@ -45,6 +47,7 @@ class MixingDataModule(SimulatedDataModule):
         seed: int,
         run_inference_on: list[str] | None,
         samples_per_epoch: int | None,
+        repeats: int,
         symmetries: bool,
         patches: bool,
         batch_size: int,
@@ -55,6 +58,10 @@ class MixingDataModule(SimulatedDataModule):
     ) -> None:
         if samples_per_epoch is not None and samples_per_epoch < 1:
             raise ConfigError(f"samples_per_epoch: {samples_per_epoch} must be at least 1.")
+        if repeats < 1:
+            raise ConfigError(f"repeats: {repeats} must be at least 1.")
+        if samples_per_epoch is not None and samples_per_epoch % repeats:
+            raise ConfigError(f"samples_per_epoch: {samples_per_epoch} is not a multiple of repeats, {repeats}.")
         if patches and symmetries:
             raise ConfigError("symmetries: they are of whole skies; leave out this or patches.")
         if keep < 0:
@@ -71,7 +78,7 @@ class MixingDataModule(SimulatedDataModule):
             extremes_path=PathTemplate(extremes, "extremes", optional=("root", "dataset")),
         )
         self._gain_scatter = gain_scatter
-        self._samples_per_epoch = samples_per_epoch
+        self._samples_per_epoch, self.repeats = samples_per_epoch, repeats
         self._symmetries, self._patches = symmetries, patches
         self._keep_bytes = int(keep * 2**30)
 
@@ -90,11 +97,11 @@ class MixingDataModule(SimulatedDataModule):
             parts = PreparedParts(train, n_sims, preparation, self.n_workers or default_workers())
         else:
             log.info("keep: prepared training maps would take %.1f GiB; each sample is prepared anew.", size / 2**30)
-        n_samples = self._samples_per_epoch or n_sims
+        n_samples = self._samples_per_epoch or self.repeats * math.ceil(n_sims / self.repeats)
         arguments = (train, n_sims, n_samples, self.seed, self._gain_scatter, preparation, parts)
         if self._patches:
-            return PatchDataset(self._grid(), *arguments)
-        return MixedDataset(*arguments, self._symmetries)
+            return PatchDataset(self._grid(), *arguments, repeats=self.repeats)
+        return MixedDataset(*arguments, self._symmetries, self.repeats)
 
     def _grid(self) -> PatchGrid:
         """The patches that the network cuts."""

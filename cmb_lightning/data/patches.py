@@ -22,32 +22,31 @@ class PatchDataset(MixedDataset):
     Args:
         grid: Where the patches lie.
         arguments: Those of a `MixedDataset`.
+        repeats: Patches of each sky.
     """
 
-    def __init__(self, grid: PatchGrid, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def __init__(self, grid: PatchGrid, *arguments: Any, repeats: int = 1) -> None:
+        super().__init__(*arguments, repeats=repeats)
         self._grid = grid
 
-    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
-        mix, number = self._mix(key), self.patch(key)
+    def _sample(self, key: tuple[int, int], sky: np.ndarray) -> dict[str, Any]:
+        """Make one sample, with an array for its sky where it is needed as a whole."""
+        number = self.patch(key)
         pixels, inner = self._grid.pixels(number), self._grid.inner(number)
         layout, read = self._data.cache.layout, self._data.cache.read
         if self._preparation.pixel_by_pixel:
-            ranges = ranges_of(np.concatenate([part.ravel() for part in pixels]))
+            mix, ranges = self._mix(key), ranges_of(np.concatenate([part.ravel() for part in pixels]))
             size, start = sum(end - first for first, end in ranges), int(inner.min())
             entries = self._entries(mix, np.empty((len(layout.channels), size), dtype=np.float32), ranges)
             target = read(mix.cmb, ("target",), slice(start, start + inner.size))["target"]
             pixels, inner = tuple(places_in(ranges, part) for part in pixels), inner - start
+            target = self._preparation.target(target)
         else:
-            size, entries = layout.npix, self._entries(mix, self._empty(1)[0])
-            target = read(mix.cmb, ("target",))["target"]
+            size, entries = layout.npix, dict(self._maps(key, sky))
+            target = entries.pop("target")
         sample = {name: _cut(value, size, *pixels) for name, value in entries.items()}
-        target = self._preparation.target(target)[:, inner.ravel()]
+        target = target[:, inner.ravel()]
         return {**sample, "target": target, "index": np.int64(key[1])}
-
-    def __getitems__(self, keys: list[tuple[int, int]]) -> list[dict[str, Any]]:
-        """Make all samples of a batch."""
-        return [self[key] for key in keys]
 
     def patch(self, key: tuple[int, int]) -> int:
         """Number of the patch of a sample: any of the sky with equal probability."""

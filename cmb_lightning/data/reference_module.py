@@ -38,6 +38,8 @@ class ReferenceDataModule(MixingDataModule):
         run_inference_on: Splits for test and predict.
         n_sims_cap: How many simulations of each split are used for inference; all when None.
         samples_per_epoch: Training samples in an epoch; as many as there are training simulations when None.
+        repeats: How many of them are of the same sky. To mix a sky and make its estimate can take longer than to learn
+            from it; one shown twice teaches nearly as much as two. The skies of an epoch are kept in memory for it.
         symmetries: Turn and mirror training samples by the exact symmetries of HEALPix.
         patches: Train on single patches, as the network cuts them: each sample another one in every epoch.
         batch_size: Maps in a batch, or patches.
@@ -69,6 +71,7 @@ class ReferenceDataModule(MixingDataModule):
         run_inference_on: list[str] | None = None,
         n_sims_cap: int | None = None,
         samples_per_epoch: int | None = None,
+        repeats: int = 1,
         symmetries: bool = False,
         patches: bool = False,
         batch_size: int = 4,
@@ -105,6 +108,7 @@ class ReferenceDataModule(MixingDataModule):
             seed=seed,
             run_inference_on=run_inference_on,
             samples_per_epoch=samples_per_epoch,
+            repeats=repeats,
             symmetries=symmetries,
             patches=patches,
             batch_size=batch_size,

@@ -45,7 +45,10 @@ class SimulatedDataModule(L.LightningDataModule):
     Attributes:
         layout: What the maps look like; known from the start.
         extremes: After `setup` for fit: extremes of the `inputs` and of the `target`.
+        repeats: How many of an epoch's training samples are of the same sky.
     """
+
+    repeats = 1
 
     def __init__(
         self,
@@ -197,11 +200,13 @@ class SimulatedDataModule(L.LightningDataModule):
         """Loads training samples, from where the training stands."""
         epoch, batches = self._position
         dataset = self.training_dataset()
-        if len(dataset) < self._world_size:
-            raise ConfigError(f"samples_per_epoch: {len(dataset)} is fewer than the {self._world_size} processes.")
+        start, at_once = batches * self.batch_size, max(1, self.num_workers) * self.batch_size
         sampler = TrainingSampler(
-            len(dataset), self.seed, self._rank, self._world_size, epoch, start=batches * self.batch_size
+            len(dataset), self.seed, self._rank, self._world_size, epoch, start, self.repeats, at_once
         )
+        if not len(sampler):
+            skies = f"{len(dataset)} samples of {len(dataset) // self.repeats} skies"
+            raise ConfigError(f"samples_per_epoch: {skies} are too few for {self._world_size} processes.")
         # The sampler goes on in the middle of an epoch; Lightning looks for that in the loader.
         warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")
         return self._loader(dataset, sampler, AheadLoader)

@@ -139,6 +139,47 @@ def test_symmetries_move_all_maps_of_a_sample_alike(data):
         assert moved[key]["index"] == key[1]
 
 
+def repeated(data, preparation=None, repeats=3, **options):
+    return MixedDataset(data, 5, 12, 7, SCATTER, preparation or Unprepared(), repeats=repeats, **options)
+
+
+def test_samples_of_a_sky_are_alike_and_one_of_the_next_is_not(data):
+    dataset = repeated(data)
+    first, again, other = dataset[1, 3], dataset[1, 5], dataset[1, 6]
+    assert np.array_equal(first["inputs"], again["inputs"]) and np.array_equal(first["target"], again["target"])
+    assert not np.array_equal(first["inputs"], other["inputs"])
+    assert (first["index"], again["index"]) == (3, 5)
+    assert np.array_equal(first["inputs"], MixedDataset(data, 5, 4, 7, SCATTER, Unprepared())[1, 1]["inputs"])
+
+
+@pytest.mark.parametrize("preparation", [Unprepared(), Doubled()])
+def test_a_sky_is_made_once_whatever_is_done_to_batches_of_it(data, monkeypatch, preparation):
+    made = []
+    finish = type(preparation).finish
+    monkeypatch.setattr(type(preparation), "finish", lambda self, maps: made.append(0) or finish(self, maps))
+    dataset, alone = repeated(data, preparation), repeated(data, preparation)
+    sampler = TrainingSampler(12, 1, repeats=3, at_once=2)
+    for batch in DataLoader(dataset, 2, sampler=sampler, collate_fn=collate):
+        count = len(made)
+        for row, index in enumerate(batch["index"].tolist()):
+            expected = alone[0, index]
+            assert all(np.array_equal(batch[name][row], expected[name]) for name in expected)
+        del made[count:]
+        for name in ("inputs", "target"):
+            batch[name] *= 0
+    assert len(made) == 4 and not dataset._kept
+    dataset[0, 0], dataset[1, 0]
+    assert list(dataset._kept) == [(1, 0)]  # what an epoch has left over goes with it
+
+
+def test_a_sky_shown_again_is_turned_another_way(data):
+    dataset, plain = repeated(data, symmetries=True), repeated(data)
+    for index in range(3):
+        shown, symmetry = dataset[0, index], draw_symmetry(7, 0, index)
+        assert np.array_equal(shown["inputs"], symmetry(plain[0, index]["inputs"]))
+    assert len({draw_symmetry(7, 0, index) for index in range(3)}) > 1
+
+
 class InHalves(Toy):
     """Also says how the noise of two halves of the data differs from that of all."""
 

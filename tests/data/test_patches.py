@@ -66,6 +66,18 @@ def test_patches_are_chosen_anew_in_each_epoch_and_evenly_and_repeat_to_the_bit(
         assert np.array_equal(value, again[3, 8][name])
 
 
+@pytest.mark.parametrize("preparation", [Unprepared(), Sorted()])
+def test_patches_of_one_sky_are_cut_where_each_is_drawn(data, preparation):
+    given = arguments(data, preparation)
+    patches, whole = PatchDataset(GRID, *given, repeats=4), MixedDataset(*given, repeats=4)
+    keys = [(2, index) for index in range(8, 12)]
+    for key, sample in zip(keys, [patches.__getitems__([key])[0] for key in keys], strict=True):
+        expected = whole[2, 8]["inputs"][:, GRID.inner(patches.patch(key)).ravel()]
+        reach = sample["inputs"].reshape(2, GRID.reach, GRID.reach)
+        assert np.array_equal(reach[:, 2:-2, 2:-2].reshape(2, -1), expected)
+    assert len({patches.patch(key) for key in keys}) > 1
+
+
 def test_the_samples_of_a_batch_are_those_of_their_keys(data):
     dataset = PatchDataset(GRID, *arguments(data))
     keys = [(0, 3), (0, 1), (0, 2)]

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
@@ -54,6 +55,19 @@ def test_an_interrupted_training_sees_the_rest(root, tmp_path, whole, moment, nu
     trainer(tmp_path).fit(after, ToyModule(root, num_workers=num_workers), ckpt_path=tmp_path / "last.ckpt")
     assert before.notes == whole[: step + 1]
     assert after.notes == whole[step:]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_interrupted_between_samples_of_the_same_skies_it_sees_the_rest(root, tmp_path, num_workers):
+    data = partial(ToyModule, root, num_workers=num_workers, repeats=2)
+    complete, before, after = Notebook(), Notebook(), Notebook()
+    trainer(tmp_path, enable_checkpointing=False).fit(complete, data())
+    saves = checkpoints(tmp_path, every_n_train_steps=5)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        trainer(tmp_path, callbacks=(saves, Interrupt(6))).fit(before, data())
+    trainer(tmp_path).fit(after, data(), ckpt_path=tmp_path / "last.ckpt")
+    assert len(complete.notes) == 12 and len({note[2] for note in complete.notes}) == 6
+    assert before.notes == complete.notes[:6] and after.notes == complete.notes[5:]
 
 
 def two_processes(root, trouble: str = "") -> tuple[int, str]:

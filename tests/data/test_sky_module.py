@@ -209,6 +209,16 @@ def test_gains_are_drawn_anew_with_the_instrument_s_scatter(root):
     assert np.allclose(dataset._scatter, errors) and all(errors)
 
 
+@pytest.mark.parametrize(("n_samples", "expected"), [(None, 6), (15, 15)])
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_each_sky_comes_again_to_the_worker_that_made_it(root, n_samples, expected, num_workers):
+    options = {"samples_per_epoch": n_samples, "batch_size": 2, "num_workers": num_workers}
+    loader = stage(module(root, repeats=3, **options), "fit").train_dataloader()
+    skies = [index // 3 for _, index in loader.sampler]
+    again = 4 if expected == 15 else 2
+    assert len(skies) == expected and skies[:again] == skies[again : 2 * again] == skies[2 * again : 3 * again]
+
+
 @pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
 def test_only_a_training_keeps_what_it_will_want_again(root, command):
     skies = stage(module(root), command).evaluation_dataset("valid")
@@ -243,7 +253,7 @@ def test_several_processes_refuse_to_wait_for_much(tmp_path, monkeypatch):
 
 def test_fewer_samples_than_processes_are_refused(root):
     data = stage(module(root), "fit", world_size=8)
-    with pytest.raises(ConfigError, match="4 is fewer than the 8 processes"):
+    with pytest.raises(ConfigError, match="4 samples of 4 skies are too few for 8 processes"):
         data.train_dataloader()
 
 
@@ -262,6 +272,8 @@ def test_fewer_samples_than_processes_are_refused(root):
         ({"num_workers": -1}, "num_workers: -1"),
         ({"n_workers": 0}, "n_workers: 0"),
         ({"samples_per_epoch": 0}, "samples_per_epoch: 0"),
+        ({"repeats": 0}, "repeats: 0"),
+        ({"samples_per_epoch": 9, "repeats": 2}, "samples_per_epoch: 9 is not a multiple of repeats, 2"),
         ({"keep": -1.0}, "keep: -1.0"),
         ({"seed": -1}, "seed: -1"),
         ({"extremes": "{root}/{frequency}"}, "extremes: .*unknown placeholder {frequency}"),

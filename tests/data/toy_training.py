@@ -20,14 +20,19 @@ SPLITS = {"train": 7, "valid": 3, "test": 5}
 
 
 class ToyModule(SimulatedDataModule):
-    def __init__(self, root: Path, toy: Toy | None = None, num_workers: int = 0, batch_size: int = 2) -> None:
+    def __init__(
+        self, root: Path, toy: Toy | None = None, num_workers: int = 0, batch_size: int = 2, repeats: int = 1
+    ) -> None:
         toy = toy or Toy()
         data = {name: SplitData(toy_cache(root, toy, name), toy, Split(n)) for name, n in SPLITS.items()}
         path = PathTemplate("{root}/extremes.yaml", "extremes", optional=("root", "dataset"))
         super().__init__(LAYOUT, data, ("train",), 1, batch_size, num_workers, None, ["test"], path)
+        self.repeats = repeats
 
     def training_dataset(self) -> MixedDataset:
-        return MixedDataset(self.splits["train"], 7, 7, self.seed, np.zeros(2), Unprepared())
+        n_samples = 7 if self.repeats == 1 else 8
+        arguments = self.splits["train"], 7, n_samples, self.seed, np.zeros(2), Unprepared()
+        return MixedDataset(*arguments, repeats=self.repeats)
 
     def evaluation_dataset(self, split: str) -> FixedDataset:
         return FixedDataset(self.splits[split], self.n_used(split), Unprepared())
