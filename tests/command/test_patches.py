@@ -9,7 +9,7 @@ from cmb_lightning.cleaning.task import CleaningTask
 from cmb_lightning.results.fits import read_map
 from tests.command.application import Application, equal
 
-PATCH_UNET = {"class_path": "PatchUNet", "init_args": {"patch_side": 4, "halo": 2, "width": 2, "depth": 1}}
+PATCH_UNET = {"class_path": "PatchUNet", "init_args": {"patch_side": 4, "halo": 2, "width": 4, "depth": 1}}
 MIXER = """
 from torch import nn
 
