@@ -45,9 +45,8 @@ class TrainingSampler(DistributedSampler):
         self._repeats, self._at_once = repeats, at_once
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        skies = len(self.dataset) // self._repeats
-        order = stream("order", self.seed, self.epoch).permutation(skies)
-        mine = order[self.rank :: self.num_replicas][: skies // self.num_replicas]
+        order = stream("order", self.seed, self.epoch).permutation(len(self.dataset) // self._repeats)
+        mine = order[self.rank :: self.num_replicas][: len(self) // self._repeats]
         rounds = np.split(mine, [len(mine) // self._at_once * self._at_once])
         times = np.arange(self._repeats)[:, None]
         indices = np.concatenate([(self._repeats * skies + times).ravel() for skies in rounds])
