@@ -4,12 +4,38 @@ from collections.abc import Callable
 
 import numpy as np
 
+from cmb_lightning.cleaning.needlets import cosine_windows, default_peaks
+from cmb_lightning.data.layout import Layout
 from cmb_lightning.sky.transforms import alm2cl, almxfl
 
 SURE = 2.0  # standard deviations that a foreground must have in the estimate for any of it to be taken off
 PASSES = 2  # the first with the spectrum of what is cleaned, the second with that of what is left
 FIRST = 12  # the first multipole that is looked at: below, the sky has too few modes to spare any
 WIDTH = 0.15  # the spectrum at a multipole is the mean of those that are nearer to it than this part of it
+
+
+def follows_sky(layout: Layout) -> bool:
+    """Whether the sky at hand has a say: in E and B, where the CMB is so faint that foregrounds stand out above it."""
+    return layout.fields != ("I",)
+
+
+def contradicted(estimate: np.ndarray, correction: np.ndarray) -> np.ndarray:
+    """What of a correction, learned in training, the sky at hand speaks against.
+
+    A correction that is right leaves nothing of itself in what it corrects; one that is not does, since it is no part
+    of the CMB. So what is left of each of its needlet scales is found in the corrected estimate, as far as it is sure
+    (see `left_behind`): where a scale would better be subtracted more than once, this is negative.
+
+    Args:
+        estimate: Coefficients of what is corrected, shape (nalm,).
+        correction: What is to be subtracted from it, shape (nalm,).
+
+    Returns:
+        What to subtract less, shape (nalm,).
+    """
+    lmax = len(alm2cl(estimate)) - 1
+    scales = np.stack([almxfl(correction, window**2) for window in cosine_windows(default_peaks(lmax), lmax)])
+    return -left_behind(estimate - correction, scales) @ scales
 
 
 def left_behind(estimate: np.ndarray, templates: np.ndarray) -> np.ndarray:

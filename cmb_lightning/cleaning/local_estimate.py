@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cmb_lightning.cleaning.brightness import coarser, place, weights_at
-from cmb_lightning.cleaning.contradiction import left_behind
+from cmb_lightning.cleaning.contradiction import follows_sky, left_behind
 from cmb_lightning.cleaning.linear import LinearEstimate
 from cmb_lightning.cleaning.local_filter import apply_by_place, wiener
 from cmb_lightning.data.layout import Layout
@@ -97,7 +97,7 @@ class LocalEstimate:
     @property
     def follows(self) -> bool:
         """Whether weights follow the sky where it contradicts training: those of E and B do."""
-        return self.layout.fields != ("I",)
+        return follows_sky(self.layout)
 
     def __call__(self, alm: np.ndarray, whole: np.ndarray | None = None) -> tuple[np.ndarray, list[np.ndarray]]:
         """The CMB at the target beam, from the bands at their own beams, shape (channel, nalm).

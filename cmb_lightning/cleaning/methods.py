@@ -8,11 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cmb_lightning.cleaning.contradiction import contradicted, follows_sky
 from cmb_lightning.cleaning.needlets import default_peaks
-from cmb_lightning.cleaning.preparation import Bands, Differences
+from cmb_lightning.cleaning.preparation import Bands, Differences, to_maps
 from cmb_lightning.cleaning.trained_linear import TrainedLinear
 from cmb_lightning.data.datasets import Preparation
 from cmb_lightning.data.layout import Layout
+from cmb_lightning.sky.transforms import analysis, nest_to_ring
 
 DOUBT = 0.3
 """Relative errors of templates in training, whose samples have a `key` for them: a network that lets templates cancel
@@ -90,6 +92,10 @@ class Residual(Method):
     absolute value. It sees, too, what the estimate takes off of each but the second, the templates; and says, pixel by
     pixel, which fraction of every template to subtract besides, and what more. None of this holds any CMB: whatever the
     network has learned, the CMB passes untouched, in E and B by the weights of the sky at hand (see `LocalEstimate`).
+
+    In E and B a trained network's correction is undone, in each needlet scale, as far as the sky surely speaks against
+    it (see `contradicted`): under other spectra than those of training, where the estimate has followed the sky, a
+    correction that has not does harm. This costs the CMB next to nothing; in T it is so bright that nothing would show.
     """
 
     scale: Tensor
@@ -146,7 +152,16 @@ class Residual(Method):
             for rows in self._blocks(batch):
                 templates = self._compressed(batch["templates"][:, rows].float())
                 correction = correction + (fractions[:, rows] * templates).sum(dim=1, keepdim=True)
-            return batch["local"] - self.error * correction
+            correction = self.error * correction
+            if follows_sky(self.layout) and not self.training:
+                correction = correction - self._contradicted(batch["local"], correction)
+            return batch["local"] - correction
+
+    def _contradicted(self, local: Tensor, correction: Tensor) -> Tensor:
+        """What of the correction each sky speaks against, shape (batch, 1, npix), NESTED."""
+        pairs = torch.cat([local, correction], dim=1).detach().cpu().numpy()
+        found = np.stack([contradicted(*analysis(nest_to_ring(pair), self.layout.lmax, 1)) for pair in pairs])
+        return torch.from_numpy(to_maps(found[:, None], self.layout)).to(correction)
 
     def _blocks(self, batch: dict[str, Tensor]) -> Iterator[slice]:
         """Rows to work on at a time: those of large maps, all at once, would need their memory several times."""

@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.stats
 import torch
 from torch import nn
 
-from cmb_lightning.cleaning import methods
+from cmb_lightning.cleaning import contradiction, methods
 from cmb_lightning.cleaning.methods import DOUBT, Direct, Method, Residual
 from cmb_lightning.cleaning.preparation import to_maps
 from cmb_lightning.cleaning.task import CleaningTask
@@ -90,6 +92,28 @@ def test_training_doubts_templates_one_by_one(linear):
     assert torch.equal(method.cleaned(outputs, {name: values[7:9] for name, values in many.items()}), left[7:9])
     compressed = 2 * ((1 + torch.tensor([4.0, 2.0])).sqrt() - 1) * method.error
     assert torch.allclose(left.std(0)[0], 2**0.5 * DOUBT * compressed, rtol=0.1)
+
+
+@pytest.mark.parametrize("field", ["I", "Q", "U"])
+def test_in_e_and_b_a_trained_network_does_no_harm_that_the_sky_shows(linear, field, monkeypatch):
+    """It subtracts what there is, in the first sky, and what there is not, in the second; while it learns, it may."""
+    monkeypatch.setattr(contradiction, "FIRST", 2)  # the toy ends at l = 32
+    rename = tuple(name.replace("I", field) for name in LAYOUT.channels)
+    method = Residual(replace(LAYOUT, channels=rename, fields=(field,)))
+    method.load_state_dict(residual(linear).state_dict())
+    parts = sky(11)
+    truth, wrong = (torch.from_numpy(to_maps(alm[None], LAYOUT)) for alm in (parts["truth"], sky(12)["truth"]))
+    local = torch.stack([truth + wrong, truth])
+    empty = torch.zeros(2, method.input_rows, local.shape[-1])
+    outputs = torch.cat([empty, wrong.expand(2, 1, -1) / method.error], dim=1)
+    batch = {"inputs": empty, "templates": empty, "local": local}
+    learning, (there, absent) = method.train().cleaned(outputs, batch), method.eval().cleaned(outputs, batch)
+    assert torch.allclose(learning[0], truth, atol=1e-3) and torch.allclose(learning[1], truth - wrong, atol=1e-3)
+    size = float(wrong.std())
+    if field == "I":
+        assert torch.equal(there, learning[0]) and torch.equal(absent, learning[1])
+    else:
+        assert float((there - truth).std()) < 0.1 * size and float((absent - truth).std()) < 0.3 * size
 
 
 def test_large_maps_are_worked_on_by_row(linear, monkeypatch):
