@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from cmb_lightning.cleaning.needlets import cosine_windows, default_peaks
 from cmb_lightning.data.layout import Layout
 from cmb_lightning.sky.transforms import alm2cl, almxfl
 
@@ -19,23 +18,20 @@ def follows_sky(layout: Layout) -> bool:
     return layout.fields != ("I",)
 
 
-def contradicted(estimate: np.ndarray, correction: np.ndarray) -> np.ndarray:
-    """What of a correction, learned in training, the sky at hand speaks against.
+def borne_out(estimate: np.ndarray, correction: np.ndarray) -> float:
+    """How much of a correction, learned in training, the sky at hand bears out: one, unless it surely says otherwise.
 
     A correction that is right leaves nothing of itself in what it corrects; one that is not does, since it is no part
-    of the CMB. So what is left of each of its needlet scales is found in the corrected estimate, as far as it is sure
-    (see `left_behind`): where a scale would better be subtracted more than once, this is negative.
+    of the CMB. So what is left of it is found in the corrected estimate, as far as it is sure; see `left_behind`.
 
     Args:
         estimate: Coefficients of what is corrected, shape (nalm,).
         correction: What is to be subtracted from it, shape (nalm,).
 
     Returns:
-        What to subtract less, shape (nalm,).
+        By how much to multiply the correction: less than one where less should be subtracted.
     """
-    lmax = len(alm2cl(estimate)) - 1
-    scales = np.stack([almxfl(correction, window**2) for window in cosine_windows(default_peaks(lmax), lmax)])
-    return -left_behind(estimate - correction, scales) @ scales
+    return 1 + float(left_behind(estimate - correction, correction[None])[0])
 
 
 def left_behind(estimate: np.ndarray, templates: np.ndarray) -> np.ndarray:

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cmb_lightning.cleaning.contradiction import contradicted, follows_sky
+from cmb_lightning.cleaning.contradiction import borne_out, follows_sky
 from cmb_lightning.cleaning.needlets import default_peaks
-from cmb_lightning.cleaning.preparation import Bands, Differences, to_maps
+from cmb_lightning.cleaning.preparation import Bands, Differences
 from cmb_lightning.cleaning.trained_linear import TrainedLinear
 from cmb_lightning.data.datasets import Preparation
 from cmb_lightning.data.layout import Layout
@@ -93,9 +93,9 @@ class Residual(Method):
     pixel, which fraction of every template to subtract besides, and what more. None of this holds any CMB: whatever the
     network has learned, the CMB passes untouched, in E and B by the weights of the sky at hand (see `LocalEstimate`).
 
-    In E and B a trained network's correction is undone, in each needlet scale, as far as the sky surely speaks against
-    it (see `contradicted`): under other spectra than those of training, where the estimate has followed the sky, a
-    correction that has not does harm. This costs the CMB next to nothing; in T it is so bright that nothing would show.
+    In E and B a trained network's correction is taken back as far as the sky surely speaks against it, see `borne_out`:
+    under other spectra than those of training, where the estimate has followed the sky, a correction that has not does
+    harm. This costs the CMB next to nothing; in T it is so bright that nothing would show.
     """
 
     scale: Tensor
@@ -154,14 +154,14 @@ class Residual(Method):
                 correction = correction + (fractions[:, rows] * templates).sum(dim=1, keepdim=True)
             correction = self.error * correction
             if follows_sky(self.layout) and not self.training:
-                correction = correction - self._contradicted(batch["local"], correction)
+                correction = correction * self._borne_out(batch["local"], correction)
             return batch["local"] - correction
 
-    def _contradicted(self, local: Tensor, correction: Tensor) -> Tensor:
-        """What of the correction each sky speaks against, shape (batch, 1, npix), NESTED."""
-        pairs = torch.cat([local, correction], dim=1).detach().cpu().numpy()
-        found = np.stack([contradicted(*analysis(nest_to_ring(pair), self.layout.lmax, 1)) for pair in pairs])
-        return torch.from_numpy(to_maps(found[:, None], self.layout)).to(correction)
+    def _borne_out(self, local: Tensor, correction: Tensor) -> Tensor:
+        """How much of its correction each sky bears out, shape (batch, 1, 1)."""
+        pairs = nest_to_ring(torch.cat([local, correction], dim=1).detach().cpu().numpy())
+        factors = [borne_out(*analysis(pair, self.layout.lmax, 1)) for pair in pairs]
+        return torch.tensor(factors, device=correction.device)[:, None, None]
 
     def _blocks(self, batch: dict[str, Tensor]) -> Iterator[slice]:
         """Rows to work on at a time: those of large maps, all at once, would need their memory several times."""
