@@ -13,7 +13,7 @@ from lightning.pytorch.profilers import Profiler
 from torch import nn
 
 from cmb_lightning.data.publish import replace
-from cmb_lightning.sphere import HealpixConv2d, IsotropicConv2d
+from cmb_lightning.sphere import HealpixConv2d, IsotropicConv2d, ReachingConv2d
 
 PARTS = ("loading", "transfer", "scaling", "forward", "backward", "optimizer", "logging and callbacks")
 PART_OF = {
@@ -33,7 +33,7 @@ def zero_padded(network: nn.Module) -> nn.Module:
     """The network, changed to ordinary convolutions that see zeros beyond the edges of faces: a floor for its time."""
     for module in [*network.modules()]:
         for name, part in module.named_children():
-            if isinstance(part, IsotropicConv2d):
+            if isinstance(part, IsotropicConv2d | ReachingConv2d):
                 conv = nn.Conv2d(part.in_channels, part.out_channels, 3, padding=1, bias=False)
                 setattr(module, name, conv.to(memory_format=torch.channels_last))
         if isinstance(module, HealpixConv2d):

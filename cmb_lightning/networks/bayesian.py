@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ..sphere import IsotropicConv2d
+from ..sphere import IsotropicConv2d, ReachingConv2d
 from .deepsphere import ChebyshevConv
 from .unet import HealpixUNet, PixelLinear
 
@@ -14,6 +14,7 @@ from .unet import HealpixUNet, PixelLinear
 LAYERS = {
     nn.Conv2d: (0, 1),
     IsotropicConv2d: (0, 1),
+    ReachingConv2d: (0, 1),
     nn.ConvTranspose2d: (0, 1),
     PixelLinear: (0, 1),
     ChebyshevConv: (1, 2),

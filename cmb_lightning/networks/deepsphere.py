@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from ..sphere.chebyshev import chebyshev_filter
 from ..sphere.faces import check_nside
 from ..sphere.graph import laplacian
 from ..sphere.sparse import Rows, times
@@ -50,13 +51,8 @@ class ChebyshevConv(nn.Module):
         def times_laplacian(columns: Tensor) -> Tensor:
             return _SymmetricProduct.apply(columns.reshape(pixels, -1), *matrix).view(pixels * batch, -1)
 
-        # Clenshaw's recurrence: channels are mixed first, so that no polynomials of the maps are made and kept.
-        *weights, highest = self.weight.chunk(self.kernel_size)
-        before, last = None, maps @ highest
-        for order, weight in reversed([*enumerate(weights)]):
-            term = torch.addmm(times_laplacian(last), maps, weight, beta=2 if order else 1)
-            before, last = last, term if before is None else term - before
-        return last.view(pixels, batch, -1)
+        filtered = chebyshev_filter(maps, self.weight.chunk(self.kernel_size), times_laplacian)
+        return filtered.view(pixels, batch, -1)
 
 
 class ChebyshevBlock(nn.Module):

@@ -1,39 +1,35 @@
 """A U-Net on the sphere without seams and without preferred directions."""
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..sphere import Faces, IsotropicConv2d
+from ..sphere import Faces, IsotropicConv2d, ReachingConv2d
 from .start import start_at_zero
 from .unet import PixelLinear, last_maps, saves_memory, widths_of_levels
+
+CONVOLUTIONS = {1: IsotropicConv2d, 2: ReachingConv2d}
+"""By how many pixels far they reach."""
 
 
 class ConvLayer(nn.Module):
     """A seam-free isotropic convolution with batch norm and ReLU."""
 
-    def __init__(self, in_channels: int, out_channels: int, nside: int):
+    def __init__(self, in_channels: int, out_channels: int, nside: int, reach: int):
         super().__init__()
-        self.conv = IsotropicConv2d(in_channels, out_channels, nside)
+        self.conv = CONVOLUTIONS[reach](in_channels, out_channels, nside)
         self.norm = nn.BatchNorm2d(out_channels)
 
     def forward(self, images: Tensor) -> Tensor:
         """Shape (batch * 12, in, nside, nside) to (batch * 12, out, nside, nside)."""
         if not saves_memory(self, images):
             return F.relu(self.norm(self.conv(images)))
-        for number, convolved in enumerate(self.conv.each_face(images)):
-            face = F.relu(self.norm(convolved), inplace=True)
-            if number == 0:
-                result = self._place(images, face)
-            result[number] = face[0]
+        result = self.conv.in_parts(images)
+        for face in result.split(1):
+            face.copy_(F.relu(self.norm(face), inplace=True))
         return result
-
-    def _place(self, images: Tensor, face: Tensor) -> Tensor:
-        """Where the result goes: onto the images if it is like them."""
-        if images.shape[1:] == face.shape[1:] and images.dtype == face.dtype:
-            return images
-        shape = len(images), *face.shape[1:]
-        return torch.empty(shape, dtype=face.dtype, device=face.device, memory_format=torch.channels_last)
 
 
 def doubled_onto(finer: Tensor, images: Tensor) -> Tensor:
@@ -53,7 +49,8 @@ class IsotropicUNet(nn.Module):
 
     Its kernels are isotropic: four edges count alike, and four corners, since skies have no preferred direction, least
     of all that of the faces' axes. So a third of the weights of square kernels learns from all directions at once, and
-    the network does to a sky mirrored at the equator or at a meridian what it does to the sky.
+    the network does to a sky mirrored at the equator or at a meridian what it does to the sky. With `reach: 2` they are
+    polynomials of the mean over the eight pixels around.
 
     Two convolutions, each with batch norm and ReLU, work at every one of `depth` + 1 resolutions, nside to
     nside / 2^depth, on the way down and on the way up. Between them four pixels are averaged; or one is repeated, and
@@ -66,6 +63,8 @@ class IsotropicUNet(nn.Module):
         width: Channels at full resolution; they double at each level below.
         max_width: Most channels at any level.
         depth: Number of times the resolution is halved.
+        reach: How many pixels far kernels reach. Those of 2 learn E and B better, but take more time: on a processor a
+            little, on a GPU and for large maps more.
         zero_init: Whether the last layer starts at zero, so that training starts from no correction at all.
 
     Raises:
@@ -80,6 +79,7 @@ class IsotropicUNet(nn.Module):
         width: int = 32,
         max_width: int = 128,
         depth: int = 4,
+        reach: Literal[1, 2] = 1,
         zero_init: bool = True,
     ):
         super().__init__()
@@ -88,7 +88,8 @@ class IsotropicUNet(nn.Module):
 
         def stage(level: int, before: int, after: int) -> nn.Sequential:
             nside_here, middle = nside >> level, widths[level]
-            return nn.Sequential(ConvLayer(before, middle, nside_here), ConvLayer(middle, after, nside_here))
+            layers = ConvLayer(before, middle, nside_here, reach), ConvLayer(middle, after, nside_here, reach)
+            return nn.Sequential(*layers)
 
         self.faces = Faces(nside)
         self.way_down = nn.ModuleList(stage(level, before[level], widths[level]) for level in range(depth))

@@ -2,8 +2,8 @@
 
 from .convolution import HealpixConv2d
 from .faces import Faces
-from .isotropic import IsotropicConv2d
+from .isotropic import IsotropicConv2d, ReachingConv2d
 from .padding import HealpixPad
 from .patches import Patches
 
-__all__ = ["Faces", "HealpixConv2d", "HealpixPad", "IsotropicConv2d", "Patches"]
+__all__ = ["Faces", "HealpixConv2d", "HealpixPad", "IsotropicConv2d", "Patches", "ReachingConv2d"]
