@@ -63,8 +63,8 @@ class IsotropicUNet(nn.Module):
         width: Channels at full resolution; they double at each level below.
         max_width: Most channels at any level.
         depth: Number of times the resolution is halved.
-        reach: How many pixels far kernels reach. Those of 2 learn E and B better, but take more time: on a processor a
-            little, on a GPU and for large maps more.
+        reach: How many pixels far kernels reach. Those of 2 learn more of as many skies, but take more time: on a
+            processor a little, on a GPU and for large maps more.
         zero_init: Whether the last layer starts at zero, so that training starts from no correction at all.
 
     Raises:
