@@ -82,7 +82,7 @@ def test_reading(tmp_path):
 
 def test_networks():
     published, equal = tables(run("benchmark_networks", "--nside", 16, "--repeats", 1))
-    for table, rows in ((published, 8), (equal, 6)):
+    for table, rows in ((published, 9), (equal, 7)):
         assert len(table) == rows and [row[3] for row in table].count("1.00") >= 1
         assert table[0][0] == "zero-padded U-Net (floor)" and table[0][1] == table[1][1]  # the same weights
         assert all(float(cell) > 0 for row in table for cell in row[1:6])
