@@ -86,12 +86,8 @@ class CleaningCLI(LightningCLI):
         parser = self._parser(self.subcommand)
         text = self.resolved = parser.dump(config, skip_validation=True)
         defaults = parser.dump(parser.get_defaults(skip_validation=True), skip_validation=True)
-        if config["trainer"]["fast_dev_run"] or self.subcommand == "simulate":
-            pass
-        elif self.subcommand == "fit":
-            self.run_folder.check_config(text, defaults)
-        else:
-            self.run_folder.check_config(text, defaults, keys="model.")
+        if not config["trainer"]["fast_dev_run"] and self.subcommand != "simulate":
+            self.run_folder.check_config(text, defaults, training=self.subcommand == "fit")
 
     def instantiate_classes(self) -> None:
         """Make data, model and trainer, then the record of this command: what cannot work leaves nothing behind."""

@@ -47,6 +47,8 @@ FREE = (
     "data.init_args.n_sims_cap",
     "data.init_args.run_inference_on",
 )
+# What a training alone depends on, and no command that uses what it left.
+TRAINING = ("model.optimizer", "model.scheduler")
 
 
 class RunFolder:
@@ -93,13 +95,14 @@ class RunFolder:
                 old.setTarget(handler)
             old.close()
 
-    def check_config(self, config: str, defaults: str, keys: str = "") -> None:
+    def check_config(self, config: str, defaults: str, training: bool) -> None:
         """Refuse a configuration that is not the one this run was trained with.
 
         Args:
             config: The resolved configuration, YAML.
             defaults: The program's defaults, YAML: a key that is new since the run began must be at its own.
-            keys: Only look at keys that start so.
+            training: Whether to train on; what only uses the model need have the same `model` alone, and of it not how
+                it was trained.
 
         Raises:
             ConfigError: If keys differ; it lists them.
@@ -107,14 +110,15 @@ class RunFolder:
         trained = self.path / "fit" / "config.yaml"
         if not trained.is_file() or not self.saved():
             return
+        free = FREE if training else (*FREE, *TRAINING)
         there, here, default = (flatten(yaml.safe_load(text)) for text in (trained.read_text(), config, defaults))
         differ = [
             f"{key}: {there.get(key)!r} there, {here.get(key)!r} here"
             for key in sorted(there.keys() | here.keys())
             if _value(key, there.get(key)) != _value(key, here.get(key))
-            and key.startswith(keys)
+            and (training or key.startswith("model."))
             and not (key not in there and key in default and here[key] == default[key])
-            and not any(key == free or key.startswith(free + ".") for free in FREE)
+            and not any(key == one or key.startswith(one + ".") for one in free)
         ]
         if differ:
             raise ConfigError(

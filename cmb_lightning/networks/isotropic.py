@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..sphere import Faces, IsotropicConv2d, ReachingConv2d
+from ..sphere.faces import N_FACES
 from .start import start_at_zero
 from .unet import PixelLinear, last_maps, saves_memory, widths_of_levels
 
@@ -14,21 +15,54 @@ CONVOLUTIONS = {1: IsotropicConv2d, 2: ReachingConv2d}
 """By how many pixels far they reach."""
 
 
+class SkyNorm(nn.Module):
+    """Brings each channel of each sky to mean zero and variance one over all its pixels, then scales and shifts it.
+
+    Instance norm (Ulyanov et al. 2016, arXiv:1607.08022) with the sphere for an image: a sky is treated alike in
+    training and later and whatever it shares a batch with.
+    """
+
+    eps = 1e-5
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Shape (batch * 12, channel, nside, nside), unchanged."""
+        skies = [
+            F.batch_norm(sky, None, None, self.weight, self.bias, training=True, eps=self.eps)
+            for sky in images.split(N_FACES)
+        ]
+        return skies[0] if len(skies) == 1 else torch.cat(skies)
+
+    def overwrite(self, images: Tensor) -> None:
+        """The same and a ReLU, in place and face by face."""
+        for sky in images.split(N_FACES):
+            moments = [torch.var_mean(face.float(), (0, 2, 3), correction=0) for face in sky.split(1)]
+            variances, means = map(torch.stack, zip(*moments, strict=True))
+            mean = means.mean(0)
+            scale = self.weight / (variances.mean(0) + means.var(0, correction=0) + self.eps).sqrt()
+            shift = self.bias - mean * scale
+            for face in sky.split(1):
+                face.copy_(F.relu(torch.addcmul(shift[:, None, None], face, scale[:, None, None]), inplace=True))
+
+
 class ConvLayer(nn.Module):
-    """A seam-free isotropic convolution with batch norm and ReLU."""
+    """A seam-free isotropic convolution with a norm over the sky and ReLU."""
 
     def __init__(self, in_channels: int, out_channels: int, nside: int, reach: int):
         super().__init__()
         self.conv = CONVOLUTIONS[reach](in_channels, out_channels, nside)
-        self.norm = nn.BatchNorm2d(out_channels)
+        self.norm = SkyNorm(out_channels)
 
     def forward(self, images: Tensor) -> Tensor:
         """Shape (batch * 12, in, nside, nside) to (batch * 12, out, nside, nside)."""
         if not saves_memory(self, images):
             return F.relu(self.norm(self.conv(images)))
         result = self.conv.in_parts(images)
-        for face in result.split(1):
-            face.copy_(F.relu(self.norm(face), inplace=True))
+        self.norm.overwrite(result)
         return result
 
 
@@ -52,7 +86,7 @@ class IsotropicUNet(nn.Module):
     the network does to a sky mirrored at the equator or at a meridian what it does to the sky. With `reach: 2` they are
     polynomials of the mean over the eight pixels around.
 
-    Two convolutions, each with batch norm and ReLU, work at every one of `depth` + 1 resolutions, nside to
+    Two convolutions, each with a norm over the sky and ReLU, work at every one of `depth` + 1 resolutions, nside to
     nside / 2^depth, on the way down and on the way up. Between them four pixels are averaged; or one is repeated, and
     added to what the way down had there. The last layer computes in float32 whatever the precision around it.
 
