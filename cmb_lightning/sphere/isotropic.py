@@ -105,7 +105,24 @@ def _empty(faces: int, part: Tensor, channels: int | None = None) -> Tensor:
     return torch.empty(shape, dtype=part.dtype, device=part.device, memory_format=torch.channels_last)
 
 
-class IsotropicConv2d(nn.Module):
+class _ThreeWeights(nn.Module):
+    """What convolutions share whose kernels are three weights for each pair of channels, (out, in, 3).
+
+    Weights start as those of He et al. 2015 (arXiv:1502.01852), as for three numbers of variance one.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, nside: int):
+        super().__init__()
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.pad = HealpixPad(nside)
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, 3))
+        nn.init.normal_(self.weight, std=math.sqrt(2 / (3 * in_channels)))
+
+    def extra_repr(self) -> str:
+        return f"{self.in_channels}, {self.out_channels}"
+
+
+class IsotropicConv2d(_ThreeWeights):
     """A convolution over face images that sees no edges of faces and has no direction.
 
     A kernel is 3x3 pixels with three weights: of the middle, of each edge and of each corner. So channels can be mixed
@@ -121,11 +138,7 @@ class IsotropicConv2d(nn.Module):
     """
 
     def __init__(self, in_channels: int, out_channels: int, nside: int):
-        super().__init__()
-        self.in_channels, self.out_channels = in_channels, out_channels
-        self.pad = HealpixPad(nside)
-        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, 3))
-        nn.init.normal_(self.weight, std=math.sqrt(2 / (3 * in_channels)))
+        super().__init__(in_channels, out_channels, nside)
         with torch.no_grad():
             self.weight[..., 1:] /= 2  # for each of four pixels
         self.register_buffer("ring_of", torch.from_numpy(RING_OF), persistent=False)
@@ -152,11 +165,8 @@ class IsotropicConv2d(nn.Module):
         kernel = self.weight[..., self.ring_of].contiguous(memory_format=torch.channels_last)
         return F.conv2d(padded, kernel)
 
-    def extra_repr(self) -> str:
-        return f"{self.in_channels}, {self.out_channels}"
 
-
-class ReachingConv2d(nn.Module):
+class ReachingConv2d(_ThreeWeights):
     """A convolution over face images that sees no edges of faces, has no direction and reaches two pixels far.
 
     A kernel is a polynomial of the mean A over the eight pixels around: of 1, A and 2 A^2 - 1, the first three of
@@ -167,13 +177,6 @@ class ReachingConv2d(nn.Module):
         out_channels: Channels out.
         nside: Resolution of the images.
     """
-
-    def __init__(self, in_channels: int, out_channels: int, nside: int):
-        super().__init__()
-        self.in_channels, self.out_channels = in_channels, out_channels
-        self.pad = HealpixPad(nside)
-        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, 3))
-        nn.init.normal_(self.weight, std=math.sqrt(2 / (3 * in_channels)))
 
     def forward(self, images: Tensor) -> Tensor:
         """Shape (batch * 12, in_channels, nside, nside) to (batch * 12, out_channels, nside, nside)."""
@@ -202,6 +205,3 @@ class ReachingConv2d(nn.Module):
         padded = self.pad(rows.view(faces, nside, nside, -1).permute(0, 3, 1, 2))
         mean = F.avg_pool2d(padded, 3, stride=1).permute(0, 2, 3, 1).flatten(0, 2)  # of all nine
         return (9 * mean - rows) / 8
-
-    def extra_repr(self) -> str:
-        return f"{self.in_channels}, {self.out_channels}"

@@ -11,6 +11,8 @@ from cmb_lightning.sphere import Faces, IsotropicConv2d, ReachingConv2d
 
 from .test_padding import STEPS
 
+EACH = pytest.mark.parametrize("kind", [IsotropicConv2d, ReachingConv2d])
+
 
 def as_on_a_gpu(conv: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
     """What a convolution does there, and compiled, where it has no sparse matrices."""
@@ -34,10 +36,11 @@ def test_every_pixel_sums_over_its_rings():
     torch.testing.assert_close(result, expected)
 
 
+@EACH
 @pytest.mark.parametrize("nside", [1, 2, 4])
-def test_sums_of_mixed_channels_are_an_ordinary_convolution_and_so_are_their_gradients(nside):
+def test_products_with_a_table_are_what_padded_images_give_and_so_are_their_gradients(kind, nside):
     torch.manual_seed(0)
-    conv, images = IsotropicConv2d(3, 5, nside).double(), torch.randn(24, 3, nside, nside, dtype=torch.float64)
+    conv, images = kind(3, 5, nside).double(), torch.randn(24, 3, nside, nside, dtype=torch.float64)
     images.requires_grad_()
     ways = [conv(images), as_on_a_gpu(conv, images)]
     gradients = [torch.autograd.grad(way.sin().sum(), (images, conv.weight)) for way in ways]
@@ -45,8 +48,9 @@ def test_sums_of_mixed_channels_are_an_ordinary_convolution_and_so_are_their_gra
     torch.testing.assert_close(*gradients)
 
 
-def test_gradients_are_those_of_differences():
-    conv = IsotropicConv2d(2, 1, 2).double()
+@EACH
+def test_gradients_are_those_of_differences(kind):
+    conv = kind(2, 1, 2).double()
     images = torch.randn(12, 2, 2, 2, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda images, _: conv(images), (images, conv.weight))
 
@@ -85,23 +89,6 @@ def test_a_reaching_kernel_is_a_polynomial_of_the_mean_over_the_neighbours():
     zeroth, first, second = conv.weight[0, 0]
     expected = zeroth * values + first * mean(values) + second * (2 * mean(mean(values)) - values)
     torch.testing.assert_close(result, expected)
-
-
-@pytest.mark.parametrize("nside", [1, 2, 4])
-def test_means_from_a_table_are_those_of_padded_images_and_so_are_their_gradients(nside):
-    torch.manual_seed(0)
-    conv, images = ReachingConv2d(3, 5, nside).double(), torch.randn(24, 3, nside, nside, dtype=torch.float64)
-    images.requires_grad_()
-    ways = [conv(images), as_on_a_gpu(conv, images)]
-    gradients = [torch.autograd.grad(way.sin().sum(), (images, conv.weight)) for way in ways]
-    torch.testing.assert_close(*ways)
-    torch.testing.assert_close(*gradients)
-
-
-def test_gradients_of_a_reaching_kernel_are_those_of_differences():
-    conv = ReachingConv2d(2, 1, 2).double()
-    images = torch.randn(12, 2, 2, 2, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda images, _: conv(images), (images, conv.weight))
 
 
 def test_a_reaching_kernel_in_bfloat16_is_itself_within_rounding():
