@@ -20,7 +20,7 @@ COMMANDS = {
     "srun": 'shift\nexec "$@"\n',
     "scontrol": 'echo "$@" > scontrol.txt\n',
     "cmb-lightning": 'trap "echo saved > saved.txt; exit 143" TERM\nprintf "%s\\n" "$@" > arguments.txt\n'
-    "for _ in $(seq 600); do [ -e finish ] && exit 3; sleep 0.05; done\n",
+    "for ((i = 0; i < 600; i++)); do [ -e finish ] && exit 3; sleep 0.05; done\n",  # bash 5.2 loses a trap in a $(...)
 }
 JOB = {"SLURM_JOB_ID": "77", "SLURM_NTASKS_PER_NODE": "4", "SLURM_JOB_NUM_NODES": "2"}
 
