@@ -21,6 +21,7 @@ from cmb_lightning.cleaning.joint import Joint, TrainedFields
 from cmb_lightning.cleaning.losses import GaussianLikelihood, HarmonicLikelihood  # noqa: F401  known by their names
 from cmb_lightning.cleaning.masks import MaskedLoss
 from cmb_lightning.cleaning.methods import Method, Residual
+from cmb_lightning.cleaning.optimizers import MuonAdamW
 from cmb_lightning.cleaning.preparation import WithBaselines
 from cmb_lightning.cleaning.schedules import WarmupCosine
 from cmb_lightning.cleaning.scored import ScoredTask
@@ -29,7 +30,7 @@ from cmb_lightning.data.datasets import Preparation
 from cmb_lightning.data.layout import Layout
 from cmb_lightning.errors import ConfigError
 from cmb_lightning.networks.bayesian import MonteCarloDropout
-from cmb_lightning.networks.unet import HealpixUNet
+from cmb_lightning.networks.isotropic import IsotropicUNet
 from cmb_lightning.sphere.patches import Patches, PatchGrid
 
 SCALE_SIMS = 8  # skies that tell how maps are scaled: each has pixels enough
@@ -64,9 +65,9 @@ class CleaningTask(ScoredTask):
         self,
         layout: Layout,
         method: Callable[[Layout], Method] = Residual,
-        network: Callable[[int, int, int], nn.Module] = HealpixUNet,
+        network: Callable[[int, int, int], nn.Module] = IsotropicUNet,
         loss: Callable[[], nn.Module] = nn.HuberLoss,
-        optimizer: Callable[[Any], Optimizer] = lambda parameters: torch.optim.AdamW(parameters, lr=2e-3),
+        optimizer: Callable[[Any], Optimizer] = MuonAdamW,
         scheduler: Callable[[Optimizer, int], LRScheduler] = WarmupCosine,
         regions: int = 8,
         hedge: float = 0.1,

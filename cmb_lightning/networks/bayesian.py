@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from ..sphere import IsotropicConv2d, ReachingConv2d
 from .deepsphere import ChebyshevConv
-from .unet import HealpixUNet, PixelLinear
+from .isotropic import IsotropicUNet
+from .unet import PixelLinear
 
 # Layers whose inputs are dropped, with the places of (sample, channel) among the input's dimensions.
 LAYERS = {
@@ -45,7 +46,7 @@ class MonteCarloDropout(nn.Module):
         in_channels: int,
         out_channels: int,
         nside: int,
-        network: Callable[[int, int, int], nn.Module] = HealpixUNet,
+        network: Callable[[int, int, int], nn.Module] = IsotropicUNet,
         rate: float = 0.1,
         passes: int = 20,
     ):
@@ -140,7 +141,7 @@ class ConcreteDropout(MonteCarloDropout):
         in_channels: int,
         out_channels: int,
         nside: int,
-        network: Callable[[int, int, int], nn.Module] = HealpixUNet,
+        network: Callable[[int, int, int], nn.Module] = IsotropicUNet,
         rate: float = 0.1,
         passes: int = 20,
         weight_penalty: float = 1e-9,

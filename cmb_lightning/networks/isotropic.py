@@ -113,7 +113,7 @@ class IsotropicUNet(nn.Module):
         width: int = 32,
         max_width: int = 128,
         depth: int = 4,
-        reach: Literal[1, 2] = 1,
+        reach: Literal[1, 2] = 2,
         zero_init: bool = True,
     ):
         super().__init__()

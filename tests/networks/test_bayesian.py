@@ -17,7 +17,7 @@ from cmb_lightning.networks import (
 NETWORKS = {
     "healpix": lambda *a: HealpixUNet(*a, width=4, max_width=8, depth=1, zero_init=False),
     "isotropic": lambda *a: IsotropicUNet(*a, width=4, max_width=8, depth=1, zero_init=False),
-    "reaching": lambda *a: IsotropicUNet(*a, width=4, max_width=8, depth=1, reach=2, zero_init=False),
+    "near": lambda *a: IsotropicUNet(*a, width=4, max_width=8, depth=1, reach=1, zero_init=False),
     "unet5": lambda *a: UNet5(*a, width=4, zero_init=False),
     "deepsphere": lambda *a: DeepSphereUNet(*a, width=4, depth=1, zero_init=False),
     "patch": lambda *a: PatchUNet(*a, width=2, depth=1, patch_side=4, zero_init=False),

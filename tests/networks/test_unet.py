@@ -17,12 +17,12 @@ from cmb_lightning.sphere import Faces, HealpixPad
 from tests.networks.live import LiveNumbers
 
 
-def reaching(*sizes: int, **options) -> IsotropicUNet:
-    """The isotropic network whose kernels reach two pixels far."""
-    return IsotropicUNet(*sizes, reach=2, **options)
+def near(*sizes: int, **options) -> IsotropicUNet:
+    """The isotropic network whose kernels reach one pixel far."""
+    return IsotropicUNet(*sizes, reach=1, **options)
 
 
-EACH = pytest.mark.parametrize("kind", [HealpixUNet, IsotropicUNet, reaching])
+EACH = pytest.mark.parametrize("kind", [HealpixUNet, IsotropicUNet, near])
 
 
 def small(kind: Callable[..., nn.Module], nside: int = 8, **sizes) -> HealpixUNet | IsotropicUNet:
@@ -70,7 +70,7 @@ def test_the_norm_is_instance_norm_of_the_sphere(memory_format):
 
 
 @pytest.mark.parametrize(
-    ("kind", "move"), [(HealpixUNet, "turned"), *((kind, move) for kind in (IsotropicUNet, reaching) for move in MOVES)]
+    ("kind", "move"), [(HealpixUNet, "turned"), *((kind, move) for kind in (IsotropicUNet, near) for move in MOVES)]
 )
 def test_a_sky_turned_or_mirrored_gives_the_output_that_is(kind, move):
     network = small(kind).double()
@@ -93,7 +93,7 @@ def test_square_kernels_have_a_direction():
 def test_a_pattern_across_an_edge_gives_what_it_gives_inside_a_face(kind, low, high, along):
     """Two faces whose axes continue, laid side by side: the pattern on their edge, or moved into either of them."""
     nside, half, reach = 32, 16, 12  # nothing of the pattern arrives further out
-    faces, network = Faces(nside), small(kind, nside, depth=0 if kind is reaching else 1)
+    faces, network = Faces(nside), small(kind, nside, depth=0 if kind is IsotropicUNet else 1)
     for layer in network.modules():
         if isinstance(layer, ConvLayer):  # whose norm would see how many pixels have seven neighbours
             layer.norm = nn.BatchNorm2d(len(layer.norm.weight)).eval()
@@ -136,7 +136,7 @@ def test_the_checkpoint_holds_what_was_learned_only(kind):
     assert set(network.state_dict()) == set(dict(network.named_parameters()))
 
 
-@pytest.mark.parametrize(("kind", "size"), [(HealpixUNet, 2_012_737), (IsotropicUNet, 492_481), (reaching, 492_481)])
+@pytest.mark.parametrize(("kind", "size"), [(HealpixUNet, 2_012_737), (IsotropicUNet, 492_481), (near, 492_481)])
 def test_default_size(kind, size):
     assert sum(p.numel() for p in kind(9, 1, 64).parameters()) == size
 
@@ -184,7 +184,7 @@ def test_large_maps_in_less_memory_are_the_same(monkeypatch, kind, precision):
     assert all(p.grad.isfinite().all() for p in network.parameters())
 
 
-@pytest.mark.parametrize(("kind", "layers"), [(HealpixUNet, 3), (IsotropicUNet, 3), (reaching, 5)])
+@pytest.mark.parametrize(("kind", "layers"), [(HealpixUNet, 3), (IsotropicUNet, 5), (near, 3)])
 def test_large_maps_take_the_memory_of_few_layers(monkeypatch, kind, layers):
     """They are what is kept for the way up, its padded copy and, on the next level, half as much.
 
