@@ -133,6 +133,7 @@ def hashes(folder: Path, pattern: str) -> dict[str, str]:
     }
 
 
-def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    """Whether weights are equal to the bit."""
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+def equal(one: dict[str, torch.Tensor | float], other: dict[str, torch.Tensor | float]) -> bool:
+    """Whether weights, or an optimizer's moments and counts, are equal to the bit."""
+    pairs = ((torch.as_tensor(one[name]), torch.as_tensor(other[name])) for name in one)
+    return one.keys() == other.keys() and all(torch.equal(*pair) for pair in pairs)

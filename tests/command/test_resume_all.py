@@ -80,7 +80,7 @@ def test_stopped_in_three_ways_it_ends_the_same(whole, tmp_path, monkeypatch):
         assert equal(ended[part], expected[part]), part
     moments = (checkpoint["optimizer_states"][0]["state"] for checkpoint in (ended, expected))
     for mine, other in zip(*(state.values() for state in moments), strict=True):
-        assert mine.keys() == other.keys() and all(np.array_equal(mine[name], other[name]) for name in mine)
+        assert equal(mine, other)
     assert ended["lr_schedulers"] == expected["lr_schedulers"]
     np.testing.assert_equal(scalars(stopped), scalars(whole))  # to which one NaN equals another
     assert [step for step, _ in scalars(whole)["train/loss"]][-1] == 8
