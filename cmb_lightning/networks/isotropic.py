@@ -98,7 +98,7 @@ class IsotropicUNet(nn.Module):
         max_width: Most channels at any level.
         depth: Number of times the resolution is halved.
         reach: How many pixels far kernels reach. Those of 2 learn more of as many skies, but take more time: on a
-            processor a little, on a GPU and for large maps more.
+            processor a tenth to a third.
         zero_init: Whether the last layer starts at zero, so that training starts from no correction at all.
 
     Raises:
